@@ -1,0 +1,1 @@
+"""A containerized DAG runner for files, with object storage."""

@@ -1,0 +1,148 @@
+"""The configuration: one frozen value for the controller, one for a worker, read once at start.
+
+Each setting is an environment variable `PUPLOAD_<NAME>` or a key of the TOML file that `PUPLOAD_CONFIG` names; the
+environment wins. Lists and objects are JSON in the environment.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from pupload.errors import InvalidConfig
+
+PositiveSeconds = Annotated[float, Field(gt=0)]
+PositiveCount = Annotated[int, Field(gt=0)]
+
+
+class _Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="PUPLOAD_", frozen=True, extra="forbid")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is the library's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (
+            init_settings,
+            env_settings,
+            TomlConfigSettingsSource(settings_cls, os.environ.get("PUPLOAD_CONFIG")),
+        )
+
+    def redacted(self) -> dict[str, Any]:
+        """The settings for printing; secrets are stars."""
+        return self.model_dump(mode="json")
+
+
+class StoreSettings(BaseModel):
+    """A store that flows may name without knowing its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="name that flows use; `default` is what flows use that name none")
+    type: str = Field(default="s3", pattern="^(s3|minio)$", description="s3, or minio for its bucket notifications")
+    endpoint: str = Field(description="host[:port] that controller and workers reach")
+    public_endpoint: str | None = Field(default=None, description="host[:port] that clients outside reach")
+    bucket: str = Field(description="bucket; it must exist")
+    access_key: str
+    secret_key: SecretStr
+    location: str = Field(default="us-east-1", description="region that requests are signed for")
+    secure: bool = Field(default=True, description="https")
+
+
+class ControllerConfig(_Settings):
+    """Settings of `pup controller` and of the controller in `pup dev`."""
+
+    host: str = Field(default="127.0.0.1", description="address to listen on; loopback only")
+    port: int = Field(default=1234, ge=0, le=65535, description="port to listen on; 0 is any free one")
+    data_dir: Path = Field(default=Path(".pupload"), description="where the embedded parts and the secret key live")
+    database_url: SecretStr | None = Field(default=None, description="PostgreSQL 14 or later; unset: the embedded one")
+    database_pool: PositiveCount = Field(default=10, description="connections kept to PostgreSQL")
+    stores: tuple[StoreSettings, ...] = Field(default=(), description="stores; none named `default`: the embedded one")
+    secret_key: SecretStr | None = Field(
+        default=None, description="encrypts store secrets given in flows; unset: a file in data_dir"
+    )
+    tiers: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="own tiers: name → {cpu, memory, disk, gpu?, gpu_memory?}"
+    )
+    notifications: bool = Field(default=True, description="off: polling alone, slower and as right")
+    reconcile_s: PositiveSeconds = Field(default=2.0, description="seconds between looks for what was missed")
+    beat_s: PositiveSeconds = Field(default=5.0, description="seconds between a worker's beats")
+    fence_s: PositiveSeconds = Field(
+        default=20.0, description="seconds without a beat after which a worker stops itself"
+    )
+    lease_s: PositiveSeconds = Field(default=30.0, description="seconds without a beat after which an attempt is lost")
+    restarts: int = Field(default=3, ge=0, description="lost attempts a node may have beside its own MaxAttempts")
+    upload_ttl_s: PositiveSeconds = Field(default=3600.0, description="seconds an upload URL is good for")
+    upload_poll_s: PositiveSeconds = Field(default=0.05, description="first wait between two looks for an upload")
+    upload_poll_max_s: PositiveSeconds = Field(default=5.0, description="longest wait between two looks for an upload")
+    max_upload_bytes: PositiveCount = Field(default=5 * 1024**3, description="largest single upload")
+    max_body_bytes: PositiveCount = Field(default=4 * 1024**2, description="largest JSON body")
+    max_nodes: PositiveCount = Field(default=10_000, description="nodes in a flow")
+    node_timeout_s: PositiveSeconds = Field(
+        default=3600.0, description="node timeout where neither flow nor def has one"
+    )
+    run_timeout_s: PositiveSeconds = Field(default=7 * 86400.0, description="run timeout where the flow has none")
+    log_bytes: PositiveCount = Field(default=10 * 1024**2, description="log kept of an attempt")
+    live_log_bytes: PositiveCount = Field(
+        default=1024**2, description="log of an attempt shown live and kept in the database"
+    )
+    retention_s: PositiveSeconds = Field(default=30 * 86400.0, description="seconds an ended run is kept")
+    reject_unservable: bool = Field(default=False, description="refuse a flow whose tiers no live worker can hold")
+    allow_egress: bool = Field(default=False, description="let defs ask for the network")
+
+    @model_validator(mode="after")
+    def _margins(self) -> Self:
+        if not self.beat_s < self.fence_s < self.lease_s:
+            raise ValueError("beat_s < fence_s < lease_s must hold, or two workers could run one attempt")
+        if self.host not in {"127.0.0.1", "::1", "localhost"}:
+            raise ValueError("host: only a loopback address is allowed, there are no API keys yet")
+        return self
+
+
+class WorkerConfig(_Settings):
+    """Settings of `pup worker`."""
+
+    controller_url: str = Field(default="http://127.0.0.1:1234", description="where the controller listens")
+    worker_token: SecretStr = Field(description="this worker's own token; `pup worker-token add NAME` makes one")
+    worker_name: str = Field(default_factory=lambda: os.uname().nodename, description="name shown in runs")
+    work_dir: Path = Field(default=Path(".pupload/work"), description="where files of running attempts lie")
+    docker_host: str | None = Field(default=None, description="engine address; unset: what the environment says")
+    cpu: float | None = Field(default=None, gt=0, description="cores to offer; unset: the machine's")
+    cpu_overcommit: float = Field(default=4.0, ge=1, description="cores offered for each core there is")
+    memory: str | None = Field(default=None, description="memory to offer, as 16gb; unset: the machine's")
+    disk: str | None = Field(default=None, description="disk to offer, as 100gb; unset: what is free under work_dir")
+    gpus: tuple[dict[str, str], ...] = Field(default=(), description='GPUs to offer: [{"vendor", "memory", "device"}]')
+    starts: PositiveCount | None = Field(default=None, description="containers started at once; unset: twice the cores")
+    user: int = Field(default=65532, ge=1, description="uid of containers whose def asks for none")
+    allow_egress: bool = Field(default=False, description="let containers have a network when their def asks")
+    image_timeout_s: PositiveSeconds = Field(default=900.0, description="seconds a pull may take")
+    transfer_timeout_s: PositiveSeconds = Field(default=3600.0, description="seconds all inputs or outputs may take")
+    grace_s: PositiveSeconds = Field(default=3.0, description="seconds between TERM and KILL")
+    janitor_s: PositiveSeconds = Field(default=60.0, description="seconds between looks for leftovers")
+
+
+C = TypeVar("C", ControllerConfig, WorkerConfig)
+
+
+def read_config(kind: type[C], **given: Any) -> C:
+    """The configuration: `given` (None is not given), then the environment, then the file, then the defaults.
+
+    Errors: InvalidConfig listing every problem.
+    """
+    try:
+        return kind(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        problems = [f"  {'.'.join(map(str, e['loc'])) or 'configuration'}: {e['msg']}" for e in error.errors()]
+        raise InvalidConfig("the configuration is not usable:\n" + "\n".join(problems)) from error

@@ -1,0 +1,81 @@
+"""The base of every JSON document: written in PascalCase, read without regard to case and underscores. PURE.
+
+Source: contract.md, Spelling.
+"""
+
+import difflib
+from functools import cache
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
+
+_UPPER = {"id": "ID", "url": "URL", "urls": "URLs", "ttl": "TTL", "sha256": "SHA256"}
+
+
+def pascal(name: str) -> str:
+    """The wire spelling of a field name.
+
+    >>> pascal("put_url"), pascal("waiting_urls"), pascal("sha256"), pascal("max_attempts")
+    ('PutURL', 'WaitingURLs', 'SHA256', 'MaxAttempts')
+    """
+    return "".join(_UPPER.get(part, part[:1].upper() + part[1:]) for part in name.split("_"))
+
+
+def fold(member: str) -> str:
+    """The form in which two spellings of one member are equal.
+
+    >>> fold("callback_url") == fold("CallbackURL")
+    True
+    """
+    return member.replace("_", "").casefold()
+
+
+class Document(BaseModel):
+    """A JSON object of the interface.
+
+    Unknown members are refused, naming the nearest known one; when the validation context is
+    `{"unknown": a_list}` they are ignored, and their paths appended to that list instead.
+    """
+
+    model_config = ConfigDict(alias_generator=pascal, populate_by_name=True, frozen=True)
+
+    ALIASES: ClassVar[dict[str, str]] = {}
+    """Further spellings that are read: folded alias → field name."""
+
+    @classmethod
+    @cache
+    def _members(cls) -> dict[str, str]:
+        named = {fold(name): pascal(name) for name in cls.model_fields}
+        return named | {alias: pascal(name) for alias, name in cls.ALIASES.items()}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read(cls, value: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        return handler(cls._spelled(value, info) if isinstance(value, dict) else value)
+
+    @classmethod
+    def _spelled(cls, given: dict[Any, Any], info: ValidationInfo) -> dict[str, Any]:
+        ignored = info.context.get("unknown") if isinstance(info.context, dict) else None
+        spelled: dict[str, Any] = {}
+        for member, value in given.items():
+            known = cls._members().get(fold(str(member)))
+            if known is None and ignored is not None:
+                ignored.append(f"{cls.__name__}.{member}")
+            elif known is None:
+                raise cls._unknown(str(member))
+            elif known in spelled:
+                raise PydanticCustomError("twice", "{member} is given twice, in two spellings", {"member": known})
+            else:
+                spelled[known] = value
+        return spelled
+
+    @classmethod
+    def _unknown(cls, member: str) -> PydanticCustomError:
+        near = difflib.get_close_matches(fold(member), cls._members(), n=1, cutoff=0.0)
+        hint = f"; the nearest known member is {cls._members()[near[0]]}" if near else ""
+        return PydanticCustomError("unknown", "unknown member {member}{hint}", {"member": repr(member), "hint": hint})
+
+    def wire(self) -> dict[str, Any]:
+        """The object as it is written on the wire."""
+        return self.model_dump(mode="json", by_alias=True)

@@ -1,0 +1,160 @@
+"""The Plan: a flow with everything decided, inert data that a run keeps for its whole life. PURE.
+
+Names, ports, types, tier, retry, keys and order are resolved once, by `compile.py`; whoever reads a plan asks
+nothing else. It is stored as JSON through `dump_plan` and `load_plan`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+from pydantic import TypeAdapter
+
+from pupload.tiers import Tier
+
+NodeID = NewType("NodeID", str)
+Edge = NewType("Edge", str)
+
+DEFAULT_STORE = "default"
+"""Name of the store that the server brings; it is used where a flow names none."""
+
+
+class Source(StrEnum):
+    """Where the object of an input edge comes from."""
+
+    UPLOAD = "upload"
+    STATIC = "static"
+    WEBHOOK = "webhook"
+
+
+class Reason(StrEnum):
+    """Why an attempt ended without a result."""
+
+    EXIT = "exit"
+    OOM = "oom"
+    TIMEOUT = "timeout"
+    IMAGE = "image"
+    TRANSFER = "transfer"
+    TYPE = "type"
+    LOST = "lost"
+    POLICY = "policy"
+    CANCELLED = "cancelled"
+    INFRA = "infra"
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Units: seconds. `on` holds the reasons that are tried again."""
+
+    delay_s: float = 1.0
+    max_delay_s: float = 360.0
+    on: frozenset[Reason] = frozenset({Reason.EXIT, Reason.OOM, Reason.TIMEOUT, Reason.IMAGE, Reason.TRANSFER})
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One port of a node bound to an edge.
+
+    `types` are the MIME types that the port takes or gives, `("*/*",)` for any. `extension` (with its dot, or "") is
+    that of an output whose type is exactly one; an input's is found with its bytes.
+    """
+
+    port: str
+    edge: Edge
+    types: tuple[str, ...] = ("*/*",)
+    required: bool = True
+    extension: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    """One node, ready to run.
+
+    `argv` is the command's template, one element an argument; None runs the image's own entrypoint and command.
+    `flags` are final values as text, the def's defaults and `${PARAM.name}` already in them; a flag that has no value
+    is absent.
+    `flag_names` are all flags that `argv` may name, so that an unset one is known from an unknown one.
+    `position` is the place in topological order, ties by the place in the flow.
+    """
+
+    id: NodeID
+    position: int
+    uses: str
+    image: str
+    tier: Tier
+    argv: tuple[str, ...] | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    flags: Mapping[str, str] = field(default_factory=dict)
+    flag_names: tuple[str, ...] = ()
+    inputs: tuple[Binding, ...] = ()
+    outputs: tuple[Binding, ...] = ()
+    max_attempts: int = 3
+    retry: Retry = Retry()
+    timeout_s: float = 3600.0
+    network: str = "none"
+    user: str | None = None
+    access: str = "files"
+
+
+@dataclass(frozen=True, slots=True)
+class EdgePlan:
+    """One edge: who writes it, who reads it, where its object is kept.
+
+    Exactly one of `producer` and `source` is set. `key` is the template of a well that has one of its own; None is the
+    default key. Units: `lifetime_s` seconds, `max_size_bytes` bytes.
+    """
+
+    name: Edge
+    producer: NodeID | None = None
+    consumers: tuple[NodeID, ...] = ()
+    source: Source | None = None
+    store: str = DEFAULT_STORE
+    key: str | None = None
+    lifetime_s: float | None = None
+    max_size_bytes: int | None = None
+    primary: bool = False
+    types: tuple[str, ...] = ("*/*",)
+    extension: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StorePlan:
+    """A store that the flow declares itself. Its secret key is not here: it is kept encrypted beside the run."""
+
+    name: str
+    type: str
+    endpoint: str
+    bucket: str
+    access_key: str
+    public_endpoint: str | None = None
+    location: str = "us-east-1"
+    secure: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole flow. `nodes` is in topological order; `parameters` are final values by name."""
+
+    name: str
+    nodes: Mapping[NodeID, NodePlan]
+    edges: Mapping[Edge, EdgePlan]
+    stores: Mapping[str, StorePlan] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    timeout_s: float | None = None
+    fail_fast: bool = True
+    digest: str = ""
+    """SHA-256 of the definition: equal for two plans that mean the same."""
+
+
+_PLAN = TypeAdapter(Plan)
+
+
+def dump_plan(plan: Plan) -> bytes:
+    """`plan` as JSON."""
+    return _PLAN.dump_json(plan)
+
+
+def load_plan(document: bytes | str) -> Plan:
+    """The plan that `dump_plan` wrote."""
+    return _PLAN.validate_json(document)

@@ -1,0 +1,1 @@
+"""The queue of attempts: PgQueuer behind a few functions."""
