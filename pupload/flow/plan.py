@@ -143,6 +143,8 @@ class Plan:
     parameters: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float | None = None
     fail_fast: bool = True
+    max_restarts: int = 3
+    """Attempts lost to the infrastructure that each node may have beside its own `max_attempts`."""
     digest: str = ""
     """SHA-256 of the definition: equal for two plans that mean the same."""
 

@@ -114,18 +114,28 @@ class Node:
 class Run:
     """One execution of a plan.
 
-    `end` is set once the run is to end early; it is over when no node is active any more.
-    `started_at` is when the first node became ready.
+    `end` is set once the run is to end early; it is over when no node is active any more. `failure` is the first
+    final failure. `present` are edges fed from outside whose object exists, as far as the event at hand concerns them.
     """
 
     id: RunID
     plan: Plan
     counts: Mapping[NodeStatus, int]
     nodes: Mapping[NodeID, Node] = field(default_factory=dict)
+    present: frozenset[Edge] = frozenset()
     end: End | None = None
     failure: Failure | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+
+
+def new_run(run_id: RunID, plan: Plan) -> Run:
+    """The run before its first event: every node idle."""
+    nodes = {
+        node.id: Node(node.id, unresolved=len({binding.edge for binding in node.inputs}))
+        for node in plan.nodes.values()
+    }
+    return Run(run_id, plan, counts={NodeStatus.IDLE: len(nodes)}, nodes=nodes)
 
 
 def status_of(run: Run) -> RunStatus:
