@@ -1,7 +1,7 @@
 """The few requests that the scripts make of a server, with the standard library alone.
 
-    python scripts/http_client.py ready URL SECONDS [PID]    exit code 0 once /readyz says so; 1 when time or PID ends
-    python scripts/http_client.py save URL FLOW EDGE FOLDER  saves the artifact of the flow's newest run, prints its path
+python scripts/http_client.py ready URL SECONDS [PID]    exit code 0 once /readyz says so; 1 when time or PID ends
+python scripts/http_client.py save URL FLOW EDGE FOLDER  saves an artifact of the flow's newest run
 """
 
 import json

@@ -1,6 +1,6 @@
 """Builds the images that demo and tests run, each only when it is missing or what it is made of has changed.
 
-    python scripts/images.py [node] [busybox] [rclone]      all three when none is named
+python scripts/images.py [node] [busybox] [rclone]      all three when none is named
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import docker
@@ -27,7 +27,7 @@ class Context:
 
     def __init__(self, folder: Path) -> None:
         self._buffer = io.BytesIO()
-        self._tar = tarfile.open(fileobj=self._buffer, mode="w")
+        self._tar = tarfile.TarFile(fileobj=self._buffer, mode="w")
         for path in sorted(folder.iterdir()):
             if path.suffix != ".yaml":
                 self.add_file(path.name, path)
@@ -134,10 +134,8 @@ def _proxies() -> dict[str, str]:
 
 
 def _drop(engine: docker.DockerClient, image_id: str) -> None:
-    try:
+    with suppress(DockerException):  # a container, or another name, may still hold the old one
         engine.images.remove(image_id)
-    except DockerException:
-        pass  # a container, or another name, still holds the old one
 
 
 def main(names: list[str]) -> int:

@@ -72,7 +72,7 @@ need_venv() {
     if [ -x .venv/bin/pup ] && grep -qs -e "^$wanted" "$stamp"; then return; fi
     say "making .venv with pupload[$1]"
     [ -x .venv/bin/python ] || make_venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$1]"
+    .venv/bin/python -m pip install -qq --disable-pip-version-check -e ".[$1]"
     grep -sF -e "${wanted% *}" "$stamp" >"$STATE/stamp" || true
     echo "$wanted" >>"$STATE/stamp"
     mv "$STATE/stamp" "$stamp"
