@@ -1,1 +1,86 @@
-"""The queue of attempts: PgQueuer behind a few functions."""
+"""The queue of attempts: PgQueuer's `Queries` layer behind a few functions.
+
+Every function works on the caller's connection, so a job is queued and taken in the very transaction that changes the
+run. An entrypoint is a tier; the payload names run, node and attempt and nothing else. A job ends at the claim: from
+then on the attempt's lease is the only truth (docs/adr/0004).
+"""
+
+import json
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import asyncpg
+from pgqueuer.models import Job
+from pgqueuer.queries import EntrypointExecutionParameter, Queries
+from pgqueuer.types import QueueEntrypoint, QueueManagerId
+
+
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+
+CHANNEL = "ch_pgqueuer"
+"""PgQueuer notifies here whenever the queue changes; the payload names the operation."""
+
+_NO_LIMIT = EntrypointExecutionParameter(concurrency_limit=0)
+_NEVER = timedelta(days=3650)
+_CLAIMER = QueueManagerId(uuid.uuid4())
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedAttempt:
+    """An attempt that waits for a worker. Units: `delay_s` seconds before it may be claimed."""
+
+    run_id: str
+    node_id: str
+    attempt: int
+    tier: str
+    delay_s: float = 0.0
+
+
+async def enqueue(connection: Connection, attempts: Sequence[QueuedAttempt]) -> None:
+    """Queue the attempts in their order; one that is queued already stays as it is."""
+    if not attempts:
+        return
+    await _queries(connection).enqueue(
+        [attempt.tier for attempt in attempts],
+        [_payload(attempt) for attempt in attempts],
+        [0] * len(attempts),
+        execute_after=[timedelta(seconds=attempt.delay_s) for attempt in attempts],
+        dedupe_key=[f"{attempt.run_id}/{attempt.node_id}/{attempt.attempt}" for attempt in attempts],
+        # Under "raise" a duplicate would poison the whole transaction.
+        on_conflict="skip",
+    )
+
+
+async def take(connection: Connection, tiers: Collection[str]) -> QueuedAttempt | None:
+    """The next attempt of one of the tiers, gone from the queue when the transaction commits."""
+    jobs = await _queries(connection).dequeue(
+        batch_size=1,
+        entrypoints={QueueEntrypoint(tier): _NO_LIMIT for tier in tiers},
+        queue_manager_id=_CLAIMER,
+        global_concurrency_limit=None,
+        heartbeat_timeout=_NEVER,
+    )
+    if not jobs:
+        return None
+    await _queries(connection).log_jobs([(jobs[0], "successful", None)])
+    return _attempt(jobs[0])
+
+
+async def forget_history(connection: Connection, tiers: Collection[str]) -> None:
+    """Drop PgQueuer's own log of past jobs: the attempts table says more."""
+    await _queries(connection).clear_queue_log(list(tiers))
+
+
+def _queries(connection: Connection) -> Queries:
+    return Queries.from_asyncpg_connection(connection)  # type: ignore[arg-type]  # a pool's proxy is a connection
+
+
+def _payload(attempt: QueuedAttempt) -> bytes:
+    return json.dumps([attempt.run_id, attempt.node_id, attempt.attempt]).encode()
+
+
+def _attempt(job: Job) -> QueuedAttempt:
+    run_id, node_id, attempt = json.loads(job.payload or b"[]")
+    return QueuedAttempt(run_id, node_id, attempt, job.entrypoint)

@@ -1,0 +1,120 @@
+"""The one transaction: lock the run, ask `transition`, write what changed, queue what is to be done, commit.
+
+Everything that changes a run goes through `Service.apply`. Nothing outward happens here but rows: a worker learns of
+its work from the queue, of a stop from its attempt's row, a client of the rest from the events.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import datetime
+
+from pupload.controller.plans import PlanCache
+from pupload.db.pool import Connection, Database
+from pupload.db.runs import NewRun, dispatches, insert_run, load_run, lock_run, save_step
+from pupload.db.sql import SQL
+from pupload.errors import Conflict, LostLease
+from pupload.flow.plan import Edge, Plan
+from pupload.queue import QueuedAttempt, enqueue
+from pupload.run.commands import Step
+from pupload.run.events import Event, RunCancelled, RunCreated, UploadReceived
+from pupload.run.scope import scope_of
+from pupload.run.state import Artifact, RunID, new_run
+from pupload.run.transition import transition
+
+Guard = Callable[[Connection], Awaitable[bool]]
+"""A condition that must hold under the run's lock; it may write, and does so in the same transaction."""
+
+
+class Service:
+    """Changes of runs."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.plans = PlanCache()
+
+    async def create(self, new: NewRun, present: tuple[Artifact, ...] = ()) -> tuple[RunID, bool]:
+        """The id of the stored run, and whether it is new; an idempotency key seen before gives the earlier run.
+
+        Errors: Conflict when the key came with another request.
+        """
+
+        async def store(connection: Connection) -> bool:
+            run = new_run(new.id, new.plan)
+            locked = await insert_run(connection, new, run)
+            if locked is None:
+                return False
+            step = transition(run, RunCreated(locked.now, present))
+            await save_step(connection, locked, step)
+            await enqueue(connection, _queued(new.plan, step))
+            return True
+
+        if not await self.database.transact(store):
+            return await self._same_request(new), False
+        self.plans.put(new.id, new.plan)
+        return new.id, True
+
+    async def _same_request(self, new: NewRun) -> RunID:
+        async with self.database.connection() as connection:
+            earlier = await connection.fetchrow(SQL["find_idempotent"], new.idempotency_key)
+        if earlier is None or earlier["request_sha256"] != new.request_sha256:
+            raise Conflict(
+                "this Idempotency-Key came with another request before; use a new key", code="IDEMPOTENCY_CONFLICT"
+            )
+        return RunID(earlier["id"])
+
+    async def apply(self, run_id: RunID, event_at: Callable[[datetime], Event], guard: Guard | None = None) -> Step:
+        """The step that the event made, committed.
+
+        Errors: NotFound; LostLease when `guard` does not hold, and nothing is written then.
+        """
+        return await self.database.transact(lambda connection: self.apply_in(connection, run_id, event_at, guard))
+
+    async def apply_in(
+        self,
+        connection: Connection,
+        run_id: RunID,
+        event_at: Callable[[datetime], Event],
+        guard: Guard | None = None,
+    ) -> Step:
+        """As `apply`, within the caller's transaction."""
+        plan = await self.plans.get(connection, run_id)
+        locked = await lock_run(connection, run_id)
+        if guard is not None and not await guard(connection):
+            raise LostLease("this attempt is not yours any more; drop what was made for it")
+        event = event_at(locked.now)
+        present = await _present(connection, run_id, event)
+        step = transition(await load_run(connection, locked, plan, scope_of(plan, event), present), event)
+        if not step.stale:
+            await save_step(connection, locked, step)
+            await enqueue(connection, _queued(plan, step))
+        return step
+
+    async def receive(self, run_id: RunID, artifact: Artifact) -> bool:
+        """Tell the run that the object of an input edge exists; False when it knew, or is over."""
+        return not (await self.apply(run_id, lambda at: UploadReceived(at, artifact))).stale
+
+    async def cancel(self, run_id: RunID) -> None:
+        """Ask the run to stop. Right in every state, and twice.
+
+        Errors: NotFound.
+        """
+        await self.apply(run_id, RunCancelled)
+
+
+async def _present(connection: Connection, run_id: RunID, event: Event) -> frozenset[Edge]:
+    if not isinstance(event, UploadReceived):
+        return frozenset()
+    exists = await connection.fetchval(SQL["artifact_exists"], run_id, event.artifact.edge)
+    return frozenset({event.artifact.edge}) if exists else frozenset()
+
+
+def _queued(plan: Plan, step: Step) -> list[QueuedAttempt]:
+    return [
+        QueuedAttempt(step.run.id, each.node, each.attempt, plan.nodes[each.node].tier.name, each.delay_s)
+        for each in dispatches(step)
+    ]
+
+
+def with_restarts(plan: Plan, restarts: int) -> Plan:
+    """The plan with the operator's budget for lost attempts."""
+    return replace(plan, max_restarts=restarts)

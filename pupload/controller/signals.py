@@ -1,0 +1,99 @@
+"""What the database calls out, for those who wait for it. Hints only: whoever waits also looks from time to time."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import asyncpg
+
+from pupload.queue import CHANNEL as QUEUE_CHANNEL
+
+QUEUE = "queue"
+_RUNS = "pupload_run"
+_WORKERS = "pupload_worker"
+_PROBE_S = 5.0
+_RECONNECT_S = 1.0
+_QUIET_POLL_S = 5.0
+_BLIND_POLL_S = 0.25
+
+_LOG = logging.getLogger(__name__)
+
+
+def run_topic(run_id: str) -> str:
+    """Something was recorded for this run."""
+    return f"{_RUNS}:{run_id}"
+
+
+def worker_topic(worker_id: str) -> str:
+    """There is news for this worker."""
+    return f"{_WORKERS}:{worker_id}"
+
+
+class Signals:
+    """One LISTEN connection for all who wait in this process."""
+
+    def __init__(self, dsn: str, *, enabled: bool) -> None:
+        self._dsn = dsn
+        self._enabled = enabled
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._connected = False
+
+    @contextmanager
+    def listen(self, topic: str) -> Iterator[asyncio.Event]:
+        """An event that is set whenever the topic is called. Listen first, then look, then wait."""
+        heard = asyncio.Event()
+        self._waiting.setdefault(topic, set()).add(heard)
+        try:
+            yield heard
+        finally:
+            self._waiting[topic].discard(heard)
+            if not self._waiting[topic]:
+                del self._waiting[topic]
+
+    async def wait(self, heard: asyncio.Event, timeout_s: float) -> None:
+        """Return when `heard` was set, or when it is time to look all the same."""
+        quiet_s = _QUIET_POLL_S if self._connected else _BLIND_POLL_S
+        with suppress(TimeoutError):
+            await asyncio.wait_for(heard.wait(), min(timeout_s, quiet_s))
+        heard.clear()
+
+    def call(self, topic: str) -> None:
+        """Wake who listens to the topic in this process."""
+        for heard in self._waiting.get(topic, ()):
+            heard.set()
+
+    async def run(self) -> None:
+        """Keep the LISTEN connection, for ever. A dead peer is noticed by a probe: the driver alone would not."""
+        while self._enabled:
+            try:
+                await self._listen()
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                _LOG.warning("notifications interrupted, polling meanwhile: %s", error)
+            self._connected = False
+            await asyncio.sleep(_RECONNECT_S)
+
+    async def _listen(self) -> None:
+        connection = await asyncpg.connect(self._dsn, timeout=5, server_settings={"application_name": "pupload-listen"})
+        try:
+            for channel in (QUEUE_CHANNEL, _RUNS, _WORKERS):
+                await connection.add_listener(channel, self._heard)
+            self._connected = True
+            self._call_all()
+            while True:
+                await asyncio.sleep(_PROBE_S)
+                await connection.execute("SELECT 1", timeout=_PROBE_S)
+        finally:
+            self._connected = False
+            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await connection.close(timeout=1)
+
+    def _heard(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
+        if channel != QUEUE_CHANNEL:
+            self.call(f"{channel}:{payload}")
+        elif '"insert"' in str(payload):
+            self.call(QUEUE)
+
+    def _call_all(self) -> None:
+        for topic in list(self._waiting):
+            self.call(topic)

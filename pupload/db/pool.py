@@ -1,0 +1,128 @@
+"""PostgreSQL: the pool, transactions whose faults are ours to name, and the schema.
+
+Only this database's clock decides leases and deadlines.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import TypeVar
+
+import asyncpg
+from pgqueuer.queries import Queries
+
+from pupload.errors import DatabaseUnavailable
+
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+T = TypeVar("T")
+
+_LOG = logging.getLogger(__name__)
+_MIGRATIONS = files("pupload.db") / "migrations"
+_ADVISORY_KEY = 0x70757001
+_SERVER_SETTINGS = {
+    "application_name": "pupload",
+    "statement_timeout": "15s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "10s",
+    # Small statements by the thousand: compiling them costs more than running them.
+    "jit": "off",
+}
+_PASSING = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+)
+_GONE = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    OSError,
+    TimeoutError,
+    asyncpg.OperatorInterventionError,
+)
+
+
+class Database:
+    """A pool of connections. Made by `open_database`."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", dsn: str) -> None:
+        self._pool = pool
+        self.dsn = dsn
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection outside any transaction, for single statements.
+
+        Errors: DatabaseUnavailable when PostgreSQL is gone, or in the middle of it goes.
+        """
+        try:
+            async with self._pool.acquire(timeout=10) as connection:
+                yield connection
+        except _GONE as error:
+            raise DatabaseUnavailable(f"the database does not answer: {error}") from error
+
+    async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """The result of `work`, run in one transaction; run again, from its beginning, when a deadlock broke it.
+
+        Errors: DatabaseUnavailable when PostgreSQL is gone; whether the commit happened is then unknown, and every
+        caller must be right either way.
+        """
+        for again in range(5):
+            try:
+                async with self.connection() as connection, connection.transaction():
+                    return await work(connection)
+            except _PASSING as error:
+                _LOG.info("transaction repeated: %s", error)
+                await asyncio.sleep(0.02 * 2**again)
+        raise DatabaseUnavailable("the database kept breaking this transaction; try again")
+
+    async def close(self) -> None:
+        """Give all connections back."""
+        try:
+            await asyncio.wait_for(self._pool.close(), 5)
+        except TimeoutError:
+            self._pool.terminate()
+
+
+async def open_database(dsn: str, size: int) -> Database:
+    """A pool on `dsn`, with the schema brought up to date.
+
+    Errors: DatabaseUnavailable when PostgreSQL does not answer or refuses.
+    """
+    try:
+        pool = await asyncpg.create_pool(
+            dsn, min_size=min(2, size), max_size=size, server_settings=_SERVER_SETTINGS, command_timeout=20
+        )
+        await migrate(dsn)
+    except (*_GONE, asyncpg.PostgresError) as error:
+        raise DatabaseUnavailable(f"PostgreSQL cannot be used: {error}") from error
+    return Database(pool, dsn)
+
+
+async def migrate(dsn: str) -> None:
+    """Bring the schema up to date: the files of `migrations/` in order, each once, forward only.
+
+    Any number of controllers may call this at once: an advisory lock lets one do it.
+    """
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", _ADVISORY_KEY)
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, at timestamptz NOT NULL)"
+        )
+        done = {row["name"] for row in await connection.fetch("SELECT name FROM migrations")}
+        for file in sorted(_MIGRATIONS.iterdir(), key=lambda each: each.name):
+            if file.name.endswith(".sql") and file.name not in done:
+                await _apply(connection, file.name, file.read_text())
+        queue = Queries.from_asyncpg_connection(connection)
+        await (queue.upgrade() if await queue.schema_is_installed() else queue.install())
+    finally:
+        await connection.close()
+
+
+async def _apply(connection: "asyncpg.Connection[asyncpg.Record]", name: str, script: str) -> None:
+    async with connection.transaction():
+        await connection.execute(script)
+        await connection.execute("INSERT INTO migrations VALUES ($1, now())", name)
+    _LOG.info("applied migration %s", name)

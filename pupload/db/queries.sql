@@ -1,0 +1,270 @@
+-- Every statement of the project. Order of locks, everywhere: run row, then attempts by key, then the rest.
+
+-- name: insert_run
+-- Nothing comes back when the idempotency key is taken.
+INSERT INTO runs (id, flow_name, flow_version, digest, session_id, status, counts, deadline, idempotency_key, request_sha256)
+VALUES ($1, $2, $3, $4, $5, 'RUNNING', '{}', now() + $6::interval, $7, $8)
+ON CONFLICT (idempotency_key) DO NOTHING
+RETURNING now() AS now;
+
+-- name: insert_plan
+INSERT INTO run_plans VALUES ($1, $2);
+
+-- name: insert_store_secrets
+INSERT INTO run_store_secrets SELECT $1, store, encrypted FROM unnest($2::text[], $3::bytea[]) AS t(store, encrypted);
+
+-- name: insert_nodes
+INSERT INTO run_nodes (run_id, node_id, position, status, unresolved)
+SELECT $1, node_id, position, status, unresolved
+FROM unnest($2::text[], $3::int[], $4::text[], $5::int[]) AS t(node_id, position, status, unresolved);
+
+-- name: insert_uploads
+INSERT INTO uploads (run_id, edge, store, key, max_size_bytes)
+SELECT $1, edge, store, key, max_size_bytes
+FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) AS t(edge, store, key, max_size_bytes);
+
+-- name: find_idempotent
+SELECT id, request_sha256 FROM runs WHERE idempotency_key = $1;
+
+-- name: lock_run
+-- The run's own row, held until commit: one event of a run at a time.
+SELECT id, counts, ending, failure, last_seq, started_at, finished_at, now() AS now FROM runs WHERE id = $1 FOR UPDATE;
+
+-- name: load_plan
+SELECT plan FROM run_plans WHERE run_id = $1;
+
+-- name: load_secret
+SELECT encrypted FROM run_store_secrets WHERE run_id = $1 AND store = $2;
+
+-- name: load_nodes
+-- The nodes that an event concerns: by name, and with $3 also all that have begun and not ended.
+SELECT * FROM run_nodes WHERE run_id = $1 AND node_id = ANY($2::text[])
+UNION
+SELECT * FROM run_nodes WHERE run_id = $1 AND $3 AND status IN ('READY', 'RUNNING', 'RETRYING', 'WAITING');
+
+-- name: artifact_exists
+SELECT EXISTS (SELECT FROM artifacts WHERE run_id = $1 AND edge = $2);
+
+-- name: save_nodes
+UPDATE run_nodes AS n
+SET status = t.status, unresolved = t.unresolved, attempt = t.attempt, charged = t.charged, restarts = t.restarts,
+    error = t.error, reason = t.reason, exit_code = t.exit_code, worker = t.worker,
+    started_at = t.started_at, finished_at = t.finished_at,
+    progress = CASE WHEN t.status = 'COMPLETE' THEN 100 WHEN t.attempt > n.attempt THEN 0 ELSE n.progress END
+FROM unnest($2::text[], $3::text[], $4::int[], $5::int[], $6::int[], $7::int[], $8::text[], $9::text[], $10::int[],
+            $11::text[], $12::timestamptz[], $13::timestamptz[])
+     AS t(node_id, status, unresolved, attempt, charged, restarts, error, reason, exit_code, worker, started_at, finished_at)
+WHERE n.run_id = $1 AND n.node_id = t.node_id;
+
+-- name: save_run
+-- Last of a transaction's writes: the notification tells the run's followers to look.
+WITH saved AS (
+    UPDATE runs
+    SET status = $2, status_reason = $3, counts = $4, ending = $5, failure = $6, last_seq = $7, started_at = $8, finished_at = $9
+    WHERE id = $1
+)
+SELECT pg_notify('pupload_run', $1);
+
+-- name: insert_events
+INSERT INTO events (run_id, seq, type, node_id, at, data)
+SELECT $1, $2 + t.ord, t.type, t.node_id, t.at, t.data
+FROM unnest($3::text[], $4::text[], $5::timestamptz[], $6::json[]) WITH ORDINALITY AS t(type, node_id, at, data, ord);
+
+-- name: insert_artifacts
+INSERT INTO artifacts (run_id, edge, store, key, size_bytes, content_type, sha256, etag, node_id, attempt)
+SELECT $1, t.*
+FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::int[])
+     AS t(edge, store, key, size_bytes, content_type, sha256, etag, node_id, attempt);
+
+-- name: settle_uploads
+UPDATE uploads SET state = 'received' WHERE run_id = $1 AND edge = ANY($2::text[]);
+
+-- name: abandon_uploads
+UPDATE uploads SET state = 'abandoned' WHERE run_id = $1 AND state = 'awaiting';
+
+-- name: insert_attempt
+INSERT INTO attempts (run_id, node_id, attempt, state, lease, lease_until, worker_id, instance, tier)
+VALUES ($1, $2, $3, 'running', $4, now() + $5::interval, $6, $7, $8);
+
+-- name: stop_attempts
+-- The workers that hold them are told at their next beat, and by the notification at once.
+WITH held AS (
+    SELECT run_id, node_id, attempt FROM attempts
+    WHERE run_id = $1 AND state = 'running' AND (node_id, attempt) IN (SELECT * FROM unnest($2::text[], $3::int[]))
+    ORDER BY run_id, node_id, attempt FOR UPDATE
+), stopped AS (
+    UPDATE attempts a SET stop = $4 FROM held
+    WHERE (a.run_id, a.node_id, a.attempt) = (held.run_id, held.node_id, held.attempt)
+    RETURNING a.worker_id
+)
+SELECT pg_notify('pupload_worker', worker_id) FROM (SELECT DISTINCT worker_id FROM stopped) AS told;
+
+-- name: end_attempt
+-- The fence: nothing is written unless the token is the current one of an attempt that still runs.
+UPDATE attempts
+SET state = $5, finished_at = now(), reason = $6, message = $7, exit_code = $8, image_digest = $9, log_key = $10,
+    bytes_in = $11, bytes_out = $12, timings = $13
+WHERE run_id = $1 AND node_id = $2 AND attempt = $3 AND lease = $4 AND state = 'running'
+RETURNING attempt;
+
+-- name: holds_lease
+SELECT EXISTS (
+    SELECT FROM attempts WHERE run_id = $1 AND node_id = $2 AND attempt = $3 AND lease = $4 AND state = 'running'
+);
+
+-- name: lose_attempt
+-- Only if its lease is still over, or its worker has a new instance: a beat may have come in between.
+UPDATE attempts a
+SET state = 'lost', finished_at = now(), reason = 'lost', message = 'its worker was lost'
+WHERE run_id = $1 AND node_id = $2 AND attempt = $3 AND state = 'running'
+  AND (lease_until < now() OR NOT EXISTS (SELECT FROM workers w WHERE w.id = a.worker_id AND w.instance = a.instance))
+RETURNING attempt;
+
+-- name: extend_leases
+WITH held AS (
+    SELECT run_id, node_id, attempt, lease FROM attempts
+    WHERE state = 'running' AND (run_id, node_id, attempt, lease)
+          IN (SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::text[]))
+    ORDER BY run_id, node_id, attempt FOR UPDATE
+)
+UPDATE attempts a SET lease_until = now() + $5::interval FROM held
+WHERE (a.run_id, a.node_id, a.attempt) = (held.run_id, held.node_id, held.attempt)
+RETURNING a.run_id, a.node_id, a.attempt, a.lease, a.stop;
+
+-- name: stopping_attempts
+SELECT run_id, node_id, attempt, lease, stop FROM attempts
+WHERE worker_id = $1 AND state = 'running' AND stop IS NOT NULL;
+
+-- name: lost_attempts
+SELECT a.run_id, a.node_id, a.attempt FROM attempts a
+WHERE a.state = 'running'
+  AND (a.lease_until < now() OR NOT EXISTS (SELECT FROM workers w WHERE w.id = a.worker_id AND w.instance = a.instance))
+ORDER BY a.lease_until LIMIT 200;
+
+-- name: overdue_runs
+SELECT id FROM runs WHERE finished_at IS NULL AND deadline < now() AND ending IS NULL ORDER BY deadline LIMIT 100;
+
+-- name: unqueued_nodes
+-- Nodes that wait for a worker and have no job: what a lost queue row would leave behind.
+SELECT n.run_id, n.node_id, n.attempt + 1 AS attempt, n.position
+FROM run_nodes n
+WHERE n.status IN ('READY', 'RETRYING')
+  AND NOT EXISTS (
+      SELECT FROM pgqueuer q
+      WHERE q.dedupe_key = n.run_id || '/' || n.node_id || '/' || (n.attempt + 1)
+        AND q.status IN ('queued', 'picked')
+  )
+ORDER BY n.run_id, n.position LIMIT 1000;
+
+-- name: awaited_uploads
+SELECT u.run_id, u.edge, u.store, u.key, u.created_at, u.max_size_bytes FROM uploads u WHERE u.state = 'awaiting'
+ORDER BY u.created_at LIMIT 20000;
+
+-- name: uploads_of_run
+SELECT run_id, edge, store, key, created_at, max_size_bytes FROM uploads WHERE run_id = $1 AND state = 'awaiting' ORDER BY edge;
+
+-- name: upload
+SELECT run_id, edge, store, key, created_at, max_size_bytes, state FROM uploads WHERE run_id = $1 AND edge = $2;
+
+-- name: note_input
+-- What the first reader found the bytes of an upload to be.
+UPDATE artifacts SET sha256 = $3, content_type = $4 WHERE run_id = $1 AND edge = $2 AND sha256 = '';
+
+-- name: artifacts_of_edges
+SELECT * FROM artifacts WHERE run_id = $1 AND edge = ANY($2::text[]);
+
+-- name: set_progress
+UPDATE run_nodes SET progress = $3 WHERE run_id = $1 AND node_id = $2 AND status = 'RUNNING';
+
+-- name: lock_sequence
+-- For records that are no transitions (log lines, progress): numbered under the same lock.
+UPDATE runs SET last_seq = last_seq + $2 WHERE id = $1 RETURNING last_seq - $2 AS last_seq;
+
+-- name: notify_run
+SELECT pg_notify('pupload_run', $1);
+
+-- name: run_header
+SELECT id, flow_name, flow_version, digest, session_id, status, status_reason, counts, failure, last_seq,
+       created_at, started_at, finished_at, deadline
+FROM runs WHERE id = $1;
+
+-- name: nodes_of_run
+SELECT * FROM run_nodes WHERE run_id = $1 ORDER BY position;
+
+-- name: artifacts_of_run
+SELECT * FROM artifacts WHERE run_id = $1 ORDER BY edge;
+
+-- name: last_lines
+-- The newest log lines of each node that has begun.
+SELECT n.node_id, e.at, e.data
+FROM run_nodes n
+CROSS JOIN LATERAL (
+    SELECT seq, at, data FROM events e
+    WHERE e.run_id = n.run_id AND e.node_id = n.node_id AND e.type = 'node_log'
+    ORDER BY seq DESC LIMIT $2
+) AS e
+WHERE n.run_id = $1 AND n.attempt > 0
+ORDER BY n.position, e.seq;
+
+-- name: events_after
+SELECT seq, type, node_id, at, data FROM events WHERE run_id = $1 AND seq > $2 ORDER BY seq LIMIT $3;
+
+-- name: log_events
+SELECT seq, at, data FROM events
+WHERE run_id = $1 AND node_id = $2 AND type = 'node_log' AND seq > $3 ORDER BY seq LIMIT $4;
+
+-- name: list_runs
+SELECT id, flow_name, flow_version, session_id, status, status_reason, failure, counts, created_at, started_at, finished_at
+FROM runs
+WHERE ($1::text IS NULL OR flow_name = $1) AND ($2::text[] IS NULL OR status = ANY($2))
+  AND ($3::text IS NULL OR session_id = $3) AND ($4::text IS NULL OR id < $4)
+ORDER BY id DESC LIMIT $5;
+
+-- name: delete_run
+DELETE FROM runs WHERE id = $1 AND finished_at IS NOT NULL RETURNING id;
+
+-- name: expired_runs
+SELECT id FROM runs WHERE finished_at < now() - $1::interval ORDER BY finished_at LIMIT 50;
+
+-- name: runs_to_sweep
+-- Ended long enough ago that no attempt of theirs can still be writing.
+SELECT id FROM runs WHERE finished_at < now() - $1::interval AND swept_at IS NULL ORDER BY finished_at LIMIT 50;
+
+-- name: mark_swept
+UPDATE runs SET swept_at = now() WHERE id = $1;
+
+-- name: referenced_keys
+SELECT store, key FROM artifacts WHERE run_id = $1
+UNION
+SELECT '', log_key FROM attempts WHERE run_id = $1 AND log_key <> '';
+
+-- name: logs_of_attempts
+SELECT node_id, attempt, log_key FROM attempts WHERE run_id = $1 AND node_id = $2 AND log_key <> '' ORDER BY attempt;
+
+-- name: add_worker
+INSERT INTO workers (id, name, token_sha256) VALUES ($1, $2, $3)
+ON CONFLICT (name) DO UPDATE SET token_sha256 = excluded.token_sha256, revoked_at = NULL
+RETURNING id;
+
+-- name: revoke_worker
+UPDATE workers SET revoked_at = now() WHERE name = $1 AND revoked_at IS NULL RETURNING id;
+
+-- name: find_worker
+SELECT id, name, instance FROM workers WHERE token_sha256 = $1 AND revoked_at IS NULL;
+
+-- name: greet_worker
+UPDATE workers
+SET instance = $2, version = $3, engine = $4, architecture = $5, capacity = $6, free = $6, draining = false, seen_at = now()
+WHERE id = $1;
+
+-- name: hear_worker
+UPDATE workers SET free = $3, draining = $4, seen_at = now() WHERE id = $1 AND instance = $2 RETURNING id;
+
+-- name: list_workers
+SELECT w.id, w.name, w.version, w.engine, w.architecture, w.capacity, w.free, w.draining, w.seen_at,
+       (SELECT count(*) FROM attempts a WHERE a.worker_id = w.id AND a.state = 'running') AS attempts,
+       (w.seen_at > now() - $1::interval AND w.revoked_at IS NULL) AS live
+FROM workers w WHERE w.revoked_at IS NULL ORDER BY w.name;
+
+-- name: ping
+SELECT 1;

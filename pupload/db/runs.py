@@ -1,0 +1,283 @@
+"""Runs as rows: what `transition` needs, read under the run's lock, and what it answered, written back."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import asyncpg
+
+from pupload.db.pool import Connection
+from pupload.db.sql import SQL
+from pupload.errors import NotFound
+from pupload.flow.plan import Edge, NodeID, Plan, Reason, dump_plan, load_plan
+from pupload.run.commands import DispatchNode, Record, Step, StopAttempt
+from pupload.run.scope import Scope
+from pupload.run.state import Artifact, End, Failure, Node, NodeStatus, Run, RunID, status_of, status_reason
+
+
+@dataclass(frozen=True, slots=True)
+class LockedRun:
+    """A run's own row under its lock. `now` is the transaction's time, by the database's clock."""
+
+    id: RunID
+    now: datetime
+    row: asyncpg.Record
+
+
+@dataclass(frozen=True, slots=True)
+class NewUpload:
+    """An object that is awaited from outside. Units: bytes."""
+
+    edge: Edge
+    store: str
+    key: str
+    max_size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run about to be stored. `secrets` are encrypted, by store name; `request_sha256` goes with the key."""
+
+    id: RunID
+    plan: Plan
+    timeout: timedelta
+    uploads: Sequence[NewUpload]
+    secrets: Mapping[str, bytes]
+    session_id: str = ""
+    idempotency_key: str | None = None
+    request_sha256: bytes | None = None
+
+
+async def insert_run(connection: Connection, new: NewRun, run: Run) -> LockedRun | None:
+    """The run stored and locked, every node as in `run`; None when its idempotency key is taken."""
+    now = await connection.fetchval(
+        SQL["insert_run"],
+        new.id,
+        new.plan.name,
+        "",
+        new.plan.digest,
+        new.session_id,
+        new.timeout,
+        new.idempotency_key,
+        new.request_sha256,
+    )
+    if now is None:
+        return None
+    await connection.execute(SQL["insert_plan"], new.id, dump_plan(new.plan).decode())
+    nodes = list(run.nodes.values())
+    await connection.execute(
+        SQL["insert_nodes"],
+        new.id,
+        [node.id for node in nodes],
+        [new.plan.nodes[node.id].position for node in nodes],
+        [node.status.value for node in nodes],
+        [node.unresolved for node in nodes],
+    )
+    await _insert_uploads(connection, new)
+    if new.secrets:
+        await connection.execute(SQL["insert_store_secrets"], new.id, list(new.secrets), list(new.secrets.values()))
+    return await lock_run(connection, new.id)
+
+
+async def _insert_uploads(connection: Connection, new: NewRun) -> None:
+    if new.uploads:
+        await connection.execute(
+            SQL["insert_uploads"],
+            new.id,
+            [upload.edge for upload in new.uploads],
+            [upload.store for upload in new.uploads],
+            [upload.key for upload in new.uploads],
+            [upload.max_size_bytes for upload in new.uploads],
+        )
+
+
+async def lock_run(connection: Connection, run_id: RunID) -> LockedRun:
+    """The run's row, held until the transaction ends.
+
+    Errors: NotFound.
+    """
+    row = await connection.fetchrow(SQL["lock_run"], run_id)
+    if row is None:
+        raise no_such_run(run_id)
+    return LockedRun(run_id, row["now"], row)
+
+
+async def load_run(
+    connection: Connection, locked: LockedRun, plan: Plan, scope: Scope, present: frozenset[Edge] = frozenset()
+) -> Run:
+    """The locked run with the nodes of `scope`."""
+    rows = await connection.fetch(SQL["load_nodes"], locked.id, list(scope.nodes), scope.stoppable)
+    nodes = [_node(row) for row in rows]
+    row = locked.row
+    return Run(
+        id=locked.id,
+        plan=plan,
+        counts={NodeStatus(status): count for status, count in json.loads(row["counts"]).items()},
+        nodes={node.id: node for node in nodes},
+        present=present,
+        end=End(row["ending"]) if row["ending"] else None,
+        failure=failure_of(row["failure"]),
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+    )
+
+
+async def save_step(connection: Connection, locked: LockedRun, step: Step) -> None:
+    """Write what the step changed: nodes, artifacts, records, and last the run itself."""
+    await _save_nodes(connection, locked.id, step.changed)
+    if step.artifacts:
+        await _insert_artifacts(connection, locked.id, step.artifacts)
+    last_seq = locked.row["last_seq"]
+    await insert_records(connection, locked.id, last_seq, [(record, locked.now) for record in step.records])
+    stops = [command for command in step.commands if isinstance(command, StopAttempt)]
+    if stops:
+        await connection.execute(
+            SQL["stop_attempts"],
+            locked.id,
+            [stop.node for stop in stops],
+            [stop.attempt for stop in stops],
+            stops[0].reason.value,
+        )
+    await _save_header(connection, step.run, last_seq + len(step.records))
+
+
+def dispatches(step: Step) -> list[DispatchNode]:
+    """The attempts that the step wants queued, in order."""
+    return [command for command in step.commands if isinstance(command, DispatchNode)]
+
+
+async def insert_records(
+    connection: Connection, run_id: RunID, last_seq: int, records: Sequence[tuple[Record, datetime]]
+) -> None:
+    """Append the records, numbered from `last_seq` + 1; the caller holds the run's row."""
+    if records:
+        await connection.execute(
+            SQL["insert_events"],
+            run_id,
+            last_seq,
+            [record.type.value for record, _ in records],
+            [record.node for record, _ in records],
+            [at for _, at in records],
+            [json.dumps(record.data) for record, _ in records],
+        )
+
+
+async def append_records(connection: Connection, run_id: RunID, records: Sequence[tuple[Record, datetime]]) -> None:
+    """Append records that are no transitions, such as log lines, and tell the run's followers."""
+    last_seq = await connection.fetchval(SQL["lock_sequence"], run_id, len(records))
+    if last_seq is None:
+        raise no_such_run(run_id)
+    await insert_records(connection, run_id, last_seq, records)
+    await connection.execute(SQL["notify_run"], run_id)
+
+
+async def fetch_plan(connection: Connection, run_id: RunID) -> Plan:
+    """The run's plan, which never changes.
+
+    Errors: NotFound.
+    """
+    document = await connection.fetchval(SQL["load_plan"], run_id)
+    if document is None:
+        raise no_such_run(run_id)
+    return load_plan(document)
+
+
+def no_such_run(run_id: str) -> NotFound:
+    """The error for a run that is not, or no longer, there."""
+    return NotFound(f"there is no run {run_id!r}", code="RUN_NOT_FOUND")
+
+
+def failure_of(document: str | None) -> Failure | None:
+    """The failure that a run's row holds as JSON."""
+    if document is None:
+        return None
+    code, message, node = json.loads(document)
+    return Failure(code, message, node)
+
+
+def artifact_of(row: asyncpg.Record) -> Artifact:
+    """The artifact that a row holds."""
+    return Artifact(
+        edge=Edge(row["edge"]),
+        store=row["store"],
+        key=row["key"],
+        size_bytes=row["size_bytes"],
+        content_type=row["content_type"],
+        sha256=row["sha256"],
+        etag=row["etag"],
+        node=row["node_id"],
+        attempt=row["attempt"],
+    )
+
+
+async def _save_nodes(connection: Connection, run_id: RunID, nodes: Sequence[Node]) -> None:
+    if nodes:
+        await connection.execute(
+            SQL["save_nodes"],
+            run_id,
+            [node.id for node in nodes],
+            [node.status.value for node in nodes],
+            [node.unresolved for node in nodes],
+            [node.attempt for node in nodes],
+            [node.charged for node in nodes],
+            [node.restarts for node in nodes],
+            [node.error for node in nodes],
+            [node.reason.value if node.reason else None for node in nodes],
+            [node.exit_code for node in nodes],
+            [node.worker for node in nodes],
+            [node.started_at for node in nodes],
+            [node.finished_at for node in nodes],
+        )
+
+
+async def _insert_artifacts(connection: Connection, run_id: RunID, artifacts: Sequence[Artifact]) -> None:
+    await connection.execute(
+        SQL["insert_artifacts"],
+        run_id,
+        [artifact.edge for artifact in artifacts],
+        [artifact.store for artifact in artifacts],
+        [artifact.key for artifact in artifacts],
+        [artifact.size_bytes for artifact in artifacts],
+        [artifact.content_type for artifact in artifacts],
+        [artifact.sha256 for artifact in artifacts],
+        [artifact.etag for artifact in artifacts],
+        [artifact.node for artifact in artifacts],
+        [artifact.attempt for artifact in artifacts],
+    )
+    await connection.execute(SQL["settle_uploads"], run_id, [artifact.edge for artifact in artifacts])
+
+
+async def _save_header(connection: Connection, run: Run, last_seq: int) -> None:
+    failure = run.failure
+    if run.finished_at is not None:
+        await connection.execute(SQL["abandon_uploads"], run.id)
+    await connection.execute(
+        SQL["save_run"],
+        run.id,
+        status_of(run).value,
+        status_reason(run),
+        json.dumps(dict(run.counts)),
+        run.end.value if run.end else None,
+        json.dumps([failure.code, failure.message, failure.node]) if failure else None,
+        last_seq,
+        run.started_at,
+        run.finished_at,
+    )
+
+
+def _node(row: asyncpg.Record) -> Node:
+    return Node(
+        id=NodeID(row["node_id"]),
+        status=NodeStatus(row["status"]),
+        unresolved=row["unresolved"],
+        attempt=row["attempt"],
+        charged=row["charged"],
+        restarts=row["restarts"],
+        error=row["error"],
+        reason=Reason(row["reason"]) if row["reason"] else None,
+        exit_code=row["exit_code"],
+        worker=row["worker"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+    )
