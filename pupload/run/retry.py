@@ -7,6 +7,9 @@ from pupload.run.state import Node
 INFRASTRUCTURE = frozenset({Reason.LOST, Reason.INFRA})
 """Failures that are not the node's: they use a budget of their own."""
 
+NEVER_RETRIED = frozenset({Reason.TYPE, Reason.POLICY, Reason.CANCELLED})
+"""Failures that another try cannot help, whatever the node's own policy lists."""
+
 
 def backoff_s(retry: Retry, failures: int, jitter: float) -> float:
     """Seconds to wait after the `failures`-th failure: exponential, capped, with full jitter.
@@ -28,4 +31,5 @@ def may_retry(plan: NodePlan, max_restarts: int, failed: NodeFailed, charged: in
     """True when the budget that the failure used has another try in it."""
     if failed.reason in INFRASTRUCTURE:
         return restarts <= max_restarts
-    return not failed.final and failed.reason in plan.retry.on and charged < plan.max_attempts
+    hopeless = failed.final or failed.reason in NEVER_RETRIED
+    return not hopeless and failed.reason in plan.retry.on and charged < plan.max_attempts

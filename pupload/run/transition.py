@@ -12,7 +12,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
 
-from pupload.flow.plan import Edge, NodeID, Reason, Source
+from pupload.errors import Defect
+from pupload.flow.plan import Edge, NodeID, Plan, Reason, Source
 from pupload.run.commands import Command, DispatchNode, Record, RecordType, Step, StopAttempt
 from pupload.run.events import (
     Event,
@@ -45,11 +46,13 @@ def transition(run: Run, event: Event) -> Step:
     """The run after the event, and what is to be done about it.
 
     Shape: `run` holds at least the nodes of `scope_of(run.plan, event)`; `step.changed` is in topological order.
-    Errors: KeyError for a node or edge that the plan does not have, or that was not loaded.
+    Errors: KeyError for a node or edge that the plan does not have, or that was not loaded; Defect for an object on an
+    edge that is not the reporter's to write.
     """
-    draft = _Draft(run, event.at)
     if _is_stale(run, event):
         return Step(run, stale=True)
+    _refuse_foreign_edges(run.plan, event)
+    draft = _Draft(run, event.at)
     match event:
         case RunCreated():
             _create(draft, event)
@@ -73,24 +76,45 @@ def transition(run: Run, event: Event) -> Step:
 
 
 def _is_stale(run: Run, event: Event) -> bool:
-    if isinstance(event, RunCreated):
-        return run.started_at is not None
     if run.finished_at is not None:
         return True
     match event:
+        case RunCreated():
+            return run.started_at is not None
         case RunCancelled() | RunTimedOut():
             return run.end is not None
         case UploadReceived():
-            return run.end is not None or event.artifact.edge in run.present
+            return run.started_at is None or run.end is not None or event.artifact.edge in run.present
         case NodeClaimed():
             node = run.nodes[event.node]
-            claimable = node.status in {NodeStatus.READY, NodeStatus.RETRYING}
+            claimable = run.end is None and node.status in {NodeStatus.READY, NodeStatus.RETRYING}
             return not claimable or event.attempt != node.attempt + 1
         case NodeSucceeded() | NodeFailed() | NodeReleased():
             node = run.nodes[event.node]
             return node.status is not NodeStatus.RUNNING or event.attempt != node.attempt
         case _:
             assert_never(event)
+
+
+def _refuse_foreign_edges(plan: Plan, event: Event) -> None:
+    """Errors: Defect when an event would count a reader down twice, or never.
+
+    An edge is fed either from outside or by its producer; a producer speaks of each of its outputs exactly once.
+    """
+    match event:
+        case RunCreated(present=artifacts):
+            edges = [artifact.edge for artifact in artifacts]
+            if len(set(edges)) < len(edges) or any(plan.edges[edge].source is None for edge in edges):
+                raise Defect(f"a run cannot begin with exactly these objects present: {edges}")
+        case UploadReceived(artifact=artifact):
+            if plan.edges[artifact.edge].source is None:
+                raise Defect(f"edge {artifact.edge!r} is written by a node, not from outside")
+        case NodeSucceeded(node=node, artifacts=artifacts, absent=absent):
+            told = sorted([*(artifact.edge for artifact in artifacts), *absent])
+            if told != sorted(output.edge for output in plan.nodes[node].outputs):
+                raise Defect(f"node {node!r} must speak of each of its outputs once, not of {told}")
+        case _:
+            pass
 
 
 class _Draft:
