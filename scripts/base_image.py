@@ -20,8 +20,8 @@ _REGISTRY_S = 10
 _PULL_S = 300
 
 
-class NoBase(Exception):
-    """There is no base image and none can be made; the message says what to do."""
+class NotBuilt(Exception):
+    """An image, or what it is made of, cannot be had; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Mirror:
 def base_image(engine: docker.DockerClient) -> str:
     """The name of a base image that the engine has.
 
-    Errors: NoBase.
+    Errors: NotBuilt.
     """
     if _has(engine, WANTED):
         return WANTED
@@ -80,11 +80,13 @@ def _release() -> tuple[str, str]:
 
 def _make(engine: docker.DockerClient, image: str, release: str) -> str:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise NoBase(f"no registry gives {WANTED}: name an image you have in BASE_IMAGE, or run this as root on Debian")
+        raise NotBuilt(
+            f"no registry gives {WANTED}: name an image you have in BASE_IMAGE, or run this as root on Debian"
+        )
     mirror = _mirror(release)
     print(f"no registry answers: making {image} by debootstrap, about a minute", flush=True)
     if shutil.which("debootstrap") is None:
-        _run("apt-get", "install", "-y", "--no-install-recommends", "debootstrap")
+        run_quietly("apt-get", "install", "-y", "--no-install-recommends", "debootstrap")
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="pupload-base-") as root:
         _bootstrap(Path(root), release, mirror)
         _import(engine, Path(root), image)
@@ -101,7 +103,7 @@ def _mirror(release: str) -> Mirror:
     ours = [row for row in rows if len(row) == 3 and row[0].startswith("http") and row[1].startswith(release)]
     plain = [(url, component) for url, suite, component in ours if suite == release]
     if not plain:
-        raise NoBase(f"apt knows no http mirror of {release}: name an image you have in BASE_IMAGE")
+        raise NotBuilt(f"apt knows no http mirror of {release}: name an image you have in BASE_IMAGE")
     return Mirror(
         url=plain[0][0],
         components=tuple(dict.fromkeys(component for _, component in plain if component in ("main", "universe"))),
@@ -111,7 +113,9 @@ def _mirror(release: str) -> Mirror:
 
 def _bootstrap(root: Path, release: str, mirror: Mirror) -> None:
     components = f"--components={','.join(mirror.components)}"
-    _run("debootstrap", "--variant=minbase", "--include=ca-certificates", components, release, str(root), mirror.url)
+    run_quietly(
+        "debootstrap", "--variant=minbase", "--include=ca-certificates", components, release, str(root), mirror.url
+    )
     (root / "etc/apt/sources.list").write_text("\n".join(mirror.sources) + "\n")
     for waste in (*root.glob("var/cache/apt/archives/*.deb"), *root.glob("var/lib/apt/lists/*_*")):
         waste.unlink()
@@ -122,12 +126,15 @@ def _import(engine: docker.DockerClient, root: Path, image: str) -> None:
     with subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE) as packed:
         engine.api.import_image_from_stream(packed.stdout, repository=repository, tag=tag)
     if packed.returncode:
-        raise NoBase(f"tar could not pack the new base image (exit code {packed.returncode})")
+        raise NotBuilt(f"tar could not pack the new base image (exit code {packed.returncode})")
 
 
-def _run(*argv: str) -> None:
-    """Runs a program of the system quietly; its output is shown only when it fails."""
+def run_quietly(*argv: str) -> None:
+    """Runs a program of the system; its output is shown only when it fails.
+
+    Errors: NotBuilt.
+    """
     done = subprocess.run(argv, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         tail = "\n".join(done.stdout.splitlines()[-20:])
-        raise NoBase(f"`{' '.join(argv)}` failed with exit code {done.returncode}:\n{tail}")
+        raise NotBuilt(f"`{' '.join(argv)}` failed with exit code {done.returncode}:\n{tail}")

@@ -15,8 +15,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import docker
-from base_image import NoBase, base_image
+from base_image import NotBuilt, base_image, run_quietly
 from docker.errors import BuildError, DockerException, ImageNotFound
+from docker.models.images import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 LABEL = "pupload.inputs"
@@ -87,9 +88,9 @@ def rclone_context() -> Context:
 def _busybox() -> Path:
     packaged = Path("/bin/busybox")
     if not packaged.exists() and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "install", "-y", "busybox-static"], check=True, stdout=subprocess.DEVNULL)
+        run_quietly("apt-get", "install", "-y", "busybox-static")
     if not packaged.exists():
-        raise NoBase("the tests' image needs a static busybox: install your system's busybox-static")
+        raise NotBuilt("the tests' image needs a static busybox: install your system's busybox-static")
     return packaged
 
 
@@ -121,7 +122,7 @@ def build(engine: docker.DockerClient, name: str) -> None:
         _drop(engine, before.id)
 
 
-def _existing(engine: docker.DockerClient, image: str) -> docker.models.images.Image | None:
+def _existing(engine: docker.DockerClient, image: str) -> Image | None:
     try:
         return engine.images.get(image)
     except ImageNotFound:
@@ -152,7 +153,7 @@ def main(names: list[str]) -> int:
         log = "".join(str(line.get("stream") or "") for line in error.build_log)
         print(f"{log[-4000:]}\nimages: the build failed: {error}", file=sys.stderr)
         return 1
-    except (DockerException, NoBase) as error:
+    except (DockerException, NotBuilt) as error:
         print(f"images: {error}", file=sys.stderr)
         return 1
     return 0
