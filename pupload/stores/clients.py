@@ -1,0 +1,122 @@
+"""The boto3 clients of one store, each made when first needed: one to ask with, one to copy with, two to sign with."""
+
+import base64
+import hashlib
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import botocore.session
+from botocore.config import Config
+
+from pupload.stores.base import StoreAddress
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+THREADS = 16
+"""Requests that one store has under way at once; more wait for a thread."""
+
+_CONNECT_S = 3.0
+_READ_S = 15.0
+_COPY_S = 3600.0
+
+
+class Clients:
+    """Clients that share what is slow to load, and nothing of the environment: no profile, no proxy, no other keys."""
+
+    def __init__(self, address: StoreAddress) -> None:
+        self._address = address
+        self._lock = threading.Lock()
+        self._made: dict[str, S3Client] = {}
+        self._session: boto3.session.Session | None = None
+
+    def asking(self) -> "S3Client":
+        """The client for requests that answer soon."""
+        return self._client("asking", lambda: self._make(self._address.endpoint, _READ_S))
+
+    def copying(self) -> "S3Client":
+        """The client for copies, whose answer may take as long as the bytes do."""
+        return self._client("copying", lambda: self._make(self._address.endpoint, _COPY_S))
+
+    def signing(self, *, public: bool) -> "S3Client":
+        """The client that signs for the public endpoint where there is one, else for the endpoint."""
+        endpoint = self._address.public_endpoint if public else None
+        if not endpoint or endpoint == self._address.endpoint:
+            return self.asking()
+        return self._client("public", lambda: self._make(endpoint, _READ_S))
+
+    def warm(self) -> None:
+        """Makes what signing needs, so that no signature waits for it."""
+        self.asking()
+        self.signing(public=True)
+
+    def close(self) -> None:
+        """Closes all connections."""
+        with self._lock:
+            for client in self._made.values():
+                client.close()
+            self._made.clear()
+
+    def _client(self, role: str, make: "Callable[[], S3Client]") -> "S3Client":
+        made = self._made.get(role)
+        if made is not None:
+            return made
+        with self._lock:
+            if role not in self._made:
+                self._made[role] = make()
+            return self._made[role]
+
+    def _make(self, endpoint: str, read_s: float) -> "S3Client":
+        self._session = self._session or _bare_session()
+        client = self._session.client(
+            "s3",
+            endpoint_url=endpoint_url(endpoint, secure=self._address.secure),
+            region_name=self._address.location,
+            aws_access_key_id=self._address.access_key,
+            aws_secret_access_key=self._address.secret_key,
+            config=_config(read_s),
+        )
+        client.meta.events.register("before-sign.s3.DeleteObjects", _add_md5)
+        return client
+
+
+def endpoint_url(endpoint: str, *, secure: bool) -> str:
+    """`endpoint` as a URL.
+
+    >>> endpoint_url("localhost:9000", secure=False), endpoint_url("http://minio:9000", secure=True)
+    ('http://localhost:9000', 'http://minio:9000')
+    """
+    if "://" in endpoint:
+        return endpoint.rstrip("/")
+    return f"{'https' if secure else 'http'}://{endpoint}"
+
+
+def _bare_session() -> boto3.session.Session:
+    # Without these two, a profile or a shared file of whoever started us could stop or change a client.
+    blank = {"profile": (None, None, None, None), "config_file": (None, None, "", None)}
+    return boto3.session.Session(botocore_session=botocore.session.Session(session_vars=blank))
+
+
+def _config(read_s: float) -> Config:
+    # Path style and checksums only where required are what every server understands, in presigned URLs above all.
+    return Config(
+        signature_version="s3v4",
+        s3={"addressing_style": "path"},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        connect_timeout=_CONNECT_S,
+        read_timeout=read_s,
+        retries={"total_max_attempts": 2, "mode": "standard"},
+        max_pool_connections=THREADS,
+        tcp_keepalive=True,
+        proxies={},
+    )
+
+
+def _add_md5(request: Any, **_kwargs: Any) -> None:
+    # boto3 sends a CRC instead, which servers that are older than that refuse for this one operation.
+    request.headers["Content-MD5"] = base64.b64encode(
+        hashlib.md5(request.body, usedforsecurity=False).digest()
+    ).decode()

@@ -1,0 +1,111 @@
+"""The store that needs no set-up: rclone over plain folders, and a watch on those folders."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+from watchfiles import Change, awatch
+
+from pupload.errors import StoreUnavailable
+from pupload.flow.plan import DEFAULT_STORE
+from pupload.stores.base import Head, StoreAddress
+from pupload.stores.rclone import HOST, TEMPORARY, Rclone
+from pupload.stores.s3 import S3Store
+
+BUCKET = "pupload"
+_STEP_MS = 2
+_DEBOUNCE_MS = 20
+
+
+class EmbeddedStore(S3Store):
+    """An S3 store whose server is ours and whose bucket is `<data_dir>/store/buckets/pupload`."""
+
+    # The server copies whole objects of any size, and none in parts.
+    largest_copy_bytes = 1 << 62
+
+    def __init__(self, address: StoreAddress, server: Rclone) -> None:
+        super().__init__(address)
+        self.server = server
+        self.folder = server.buckets / address.bucket
+
+    @classmethod
+    async def start(cls, data_dir: Path, name: str = DEFAULT_STORE) -> Self:
+        """The store in `data_dir`, ready for use.
+
+        Errors: InvalidConfig where another process has it or there is no rclone, StoreUnavailable where it does not
+        come up.
+        """
+        server = Rclone(data_dir / "store")
+        await server.start()
+        (server.buckets / BUCKET).mkdir(mode=0o700, exist_ok=True)
+        store = cls(_address(name, server), server)
+        try:
+            await store.check()
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    def watch(self) -> AsyncIterator[str]:
+        return self._watch()
+
+    async def close(self) -> None:
+        await super().close()
+        await self.server.close()
+
+    async def _watch(self) -> AsyncIterator[str]:
+        try:
+            async for changes in awatch(
+                self.folder, watch_filter=_may_be_an_object, step=_STEP_MS, debounce=_DEBOUNCE_MS, rust_timeout=1000
+            ):
+                for _, path in changes:
+                    for key in self._keys_at(Path(path)):
+                        yield key
+        except OSError as error:
+            raise StoreUnavailable(
+                f"store {self.name!r}: {self.folder} cannot be watched ({error.strerror or error}); "
+                "on Linux, raise fs.inotify.max_user_watches"
+            ) from error
+
+    def _keys_at(self, path: Path) -> Iterator[str]:
+        # A folder is watched only after it was made; what came into it before has no event of its own.
+        if path.is_dir():
+            for found in _files_below(path):
+                yield str(found.relative_to(self.folder))
+        elif path.is_file():
+            yield str(path.relative_to(self.folder))
+
+    def _head_of(self, key: str, size_bytes: int, etag: str, modified: datetime, content_type: str) -> Head:
+        return super()._head_of(key, size_bytes, etag.strip('"') or self._version(key), modified, content_type)
+
+    def _version(self, key: str) -> str:
+        # Each write is a new file, so that inode and time tell two of them apart, even within a second.
+        try:
+            file = (self.folder / key).stat()
+        except OSError:
+            return ""
+        return f"{file.st_ino:x}-{file.st_mtime_ns:x}"
+
+
+def _may_be_an_object(change: Change, path: str) -> bool:
+    return change is not Change.deleted and not Path(path).name.startswith(TEMPORARY)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for at, _, names in os.walk(folder):
+        yield from (Path(at, name) for name in names if not name.startswith(TEMPORARY))
+
+
+def _address(name: str, server: Rclone) -> StoreAddress:
+    kept = server.keeping
+    return StoreAddress(
+        name=name,
+        type="embedded",
+        endpoint=f"{HOST}:{kept.port}",
+        bucket=BUCKET,
+        access_key=kept.access_key,
+        secret_key=kept.secret_key,
+        secure=False,
+    )

@@ -1,0 +1,143 @@
+"""A bucket in MinIO: an S3 store that also tells what was written, through the minio SDK's bucket notifications."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+from urllib.parse import unquote_plus, urlsplit
+
+import minio
+import urllib3
+from minio.error import MinioException, S3Error
+from urllib3.exceptions import HTTPError
+
+from pupload.errors import PuploadError
+from pupload.stores.base import StoreAddress
+from pupload.stores.clients import endpoint_url
+from pupload.stores.faults import refusal, unreachable
+from pupload.stores.s3 import S3Store
+
+_ABOUT = "listen to the bucket"
+_EVENTS = ("s3:ObjectCreated:*",)
+_LIMITS = urllib3.Timeout(connect=3.0, read=10.0)  # MinIO sends a blank every half second: more silence is a fault
+_JOIN_S = 5.0
+
+
+class MinioStore(S3Store):
+    """An S3 store with a watch that is MinIO's own."""
+
+    def watch(self) -> AsyncIterator[str]:
+        return self._watch()
+
+    async def _watch(self) -> AsyncIterator[str]:
+        keys: asyncio.Queue[str | PuploadError] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        listener = Listener(self.address, lambda found: loop.call_soon_threadsafe(keys.put_nowait, found))
+        listener.start()
+        try:
+            while True:
+                found = await keys.get()
+                if isinstance(found, PuploadError):
+                    raise found
+                yield found
+        finally:
+            listener.stop()
+
+
+class Listener:
+    """A thread that reads the notifications of one bucket and passes on each key, and at last the error that ended it.
+
+    Source: MinIO's ListenBucketNotification; one answer that never ends, one JSON line an event.
+    """
+
+    def __init__(self, address: StoreAddress, found: Callable[[str | PuploadError], object]) -> None:
+        self._address = address
+        self._found = found
+        self._connections = _OneAnswer()
+        self._thread = threading.Thread(target=self._listen, name=f"watch-{address.name}", daemon=True)
+
+    def start(self) -> None:
+        """Returns at once; keys come as they are written from about now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when the thread is about to end: nothing is passed on any more."""
+        self._found = lambda _: None
+        self._connections.end()
+
+    def _listen(self) -> None:
+        try:
+            for key in self._keys():
+                self._found(key)
+        except S3Error as error:
+            status = error.response.status if error.response else 0
+            self._end(refusal(self._address, _ABOUT, status, error.code or ""))
+        except (MinioException, HTTPError, OSError, ValueError) as error:
+            self._end(unreachable(self._address, _ABOUT, type(error).__name__))
+
+    def _end(self, error: PuploadError) -> None:
+        # The loop may be gone by the time that a stopped listener ends.
+        with contextlib.suppress(RuntimeError):
+            self._found(error)
+
+    def _keys(self) -> Iterator[str]:
+        client = _client(self._address, self._connections)
+        with client.listen_bucket_notification(self._address.bucket, events=_EVENTS) as events:
+            for event in events:
+                yield from written_keys(event)
+
+
+class _OneAnswer(urllib3.PoolManager):
+    """Connections for one answer that never ends, which another thread can end.
+
+    The SDK would ask again, for ever and at once, when the answer ends: here that is refused, so that whoever listens
+    learns of it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(timeout=_LIMITS, retries=False)
+        self._answer: urllib3.BaseHTTPResponse | None = None
+        self._ended = False
+
+    def urlopen(self, method: str, url: str, redirect: bool = True, **kwargs: Any) -> urllib3.BaseHTTPResponse:  # type: ignore[override]  # noqa: FBT001, FBT002 - the signature is the library's
+        if self._ended or self._answer is not None:
+            raise HTTPError("the notifications ended")
+        answer = super().urlopen(method, url, redirect=redirect, **kwargs)
+        self._answer = answer
+        self._end_if_asked(answer)
+        return answer
+
+    def _end_if_asked(self, answer: urllib3.BaseHTTPResponse) -> None:
+        if self._ended:
+            answer.shutdown()
+
+    def end(self) -> None:
+        """Ends the answer, or the next one as soon as it begins."""
+        self._ended = True
+        if self._answer is not None:
+            with contextlib.suppress(RuntimeError, ValueError, OSError):  # it has just ended by itself
+                self._answer.shutdown()
+
+
+def written_keys(event: dict[str, Any]) -> Iterator[str]:
+    """The keys of objects that `event` says were written.
+
+    Source: the message structure of S3 event notifications; keys in it are encoded as in a form.
+    """
+    for record in event.get("Records") or ():
+        key = record.get("s3", {}).get("object", {}).get("key", "")
+        if key:
+            yield unquote_plus(key)
+
+
+def _client(address: StoreAddress, connections: urllib3.PoolManager) -> minio.Minio:
+    url = urlsplit(endpoint_url(address.endpoint, secure=address.secure))
+    return minio.Minio(
+        url.netloc,
+        access_key=address.access_key,
+        secret_key=address.secret_key,
+        region=address.location,
+        secure=url.scheme == "https",
+        http_client=connections,
+    )

@@ -1,0 +1,235 @@
+"""A bucket in any server that speaks S3, through boto3 in threads."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+from boto3.s3.transfer import TransferConfig
+from botocore.exceptions import ClientError
+
+from pupload.errors import NotFound, StoreUnavailable, TooLarge
+from pupload.stores.base import Head, SignedRequest, StoreAddress
+from pupload.stores.clients import THREADS, Clients
+from pupload.stores.faults import missing_bucket, refusal, status_of, translated, unreachable
+from pupload.stores.upload import Uploads, WholeBody
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CopySourceTypeDef, ListObjectsV2OutputTypeDef
+
+T = TypeVar("T")
+
+_LARGEST_COPY_BYTES = 5 * 1024**3
+_COPY_PART_BYTES = 512 * 1024**2
+_LONGEST_SIGNATURE_S = 7 * 86400
+_UPLOAD_S = 3600.0
+_KEYS_A_DELETE = 1000
+
+
+class S3Store:
+    """The store at an address.
+
+    Source: the S3 API reference; `Store` says what each method promises.
+    """
+
+    largest_copy_bytes = _LARGEST_COPY_BYTES
+    """Beyond this, S3 copies only in parts."""
+    copy_part_bytes = _COPY_PART_BYTES
+
+    def __init__(self, address: StoreAddress) -> None:
+        self.name = address.name
+        self.address = address
+        self._bucket = address.bucket
+        self._clients = Clients(address)
+        self._uploads = Uploads()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"store-{address.name}")
+
+    async def check(self) -> None:
+        await self._run(self._clients.warm)
+        await self._ask("look at the bucket", self._check)
+
+    async def head(self, key: str) -> Head | None:
+        return await self._ask(f"look at {key}", partial(self._head, key))
+
+    def sign_get(self, key: str, expires_s: float, *, public: bool, download_name: str = "") -> str:
+        params = {"Bucket": self._bucket, "Key": key}
+        if download_name:
+            params["ResponseContentDisposition"] = attachment(download_name)
+        return self._clients.signing(public=public).generate_presigned_url(
+            "get_object", Params=params, ExpiresIn=_whole_seconds(expires_s)
+        )
+
+    def sign_put(
+        self,
+        key: str,
+        expires_s: float,
+        *,
+        public: bool,
+        size_bytes: int | None = None,
+        md5: str = "",
+        content_type: str = "",
+    ) -> SignedRequest:
+        given = {"ContentLength": size_bytes, "ContentMD5": md5 or None, "ContentType": content_type or None}
+        params = {name: value for name, value in given.items() if value is not None}
+        names = {"ContentLength": "Content-Length", "ContentMD5": "Content-MD5", "ContentType": "Content-Type"}
+        url = self._clients.signing(public=public).generate_presigned_url(
+            "put_object",
+            Params={"Bucket": self._bucket, "Key": key, **params},
+            ExpiresIn=_whole_seconds(expires_s),
+        )
+        return SignedRequest(url, {names[name]: str(value) for name, value in params.items()})
+
+    async def put(self, key: str, content: bytes, content_type: str) -> Head:
+        return await self._ask(f"write {key}", partial(self._put, key, content, content_type))
+
+    async def put_stream(self, key: str, chunks: AsyncIterator[bytes], size_bytes: int, content_type: str = "") -> Head:
+        about = f"write {key}"
+        await self._run(self._clients.warm)
+        request = self.sign_put(key, _UPLOAD_S, public=False, size_bytes=size_bytes, content_type=content_type)
+        try:
+            status, code = await self._uploads.send(request, WholeBody(chunks, size_bytes))
+        except (aiohttp.ClientError, TimeoutError) as error:
+            # The client's words may hold the signed address: neither text nor cause goes on.
+            raise unreachable(self.address, about, type(error).__name__) from None
+        if status != HTTPStatus.OK:
+            raise refusal(self.address, about, status, code)
+        return await self._written(key, about)
+
+    async def get(self, key: str, limit_bytes: int) -> bytes:
+        return await self._ask(f"read {key}", partial(self._get, key, limit_bytes))
+
+    async def copy(self, source_key: str, target_key: str) -> Head:
+        return await self._ask(f"copy {source_key} to {target_key}", partial(self._copy, source_key, target_key))
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), _KEYS_A_DELETE):
+            some = keys[start : start + _KEYS_A_DELETE]
+            await self._ask(f"delete {len(some)} objects", partial(self._delete, some))
+
+    async def list(self, prefix: str) -> AsyncIterator[Head]:
+        token = ""
+        while True:
+            page = await self._ask(f"list {prefix}", partial(self._page, prefix, token))
+            for entry in page.get("Contents", ()):
+                yield self._head_of(entry["Key"], entry["Size"], entry["ETag"], entry["LastModified"], "")
+            token = page.get("NextContinuationToken", "")
+            if not token:
+                return
+
+    def watch(self) -> AsyncIterator[str] | None:
+        return None
+
+    async def close(self) -> None:
+        await self._uploads.close()
+        # A call that hangs ends by its own deadline; nobody waits for its answer any more.
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._clients.close()
+
+    async def _ask(self, about: str, work: Callable[["S3Client"], T]) -> T:
+        return await self._run(partial(self._answer, about, work))
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _answer(self, about: str, work: Callable[["S3Client"], T]) -> T:
+        with translated(self.address, about):
+            return work(self._clients.asking())
+
+    def _check(self, client: "S3Client") -> None:
+        try:
+            client.head_bucket(Bucket=self._bucket)
+        except ClientError as error:
+            if status_of(error) == HTTPStatus.NOT_FOUND:
+                raise missing_bucket(self.address) from error
+            raise
+
+    def _head(self, key: str, client: "S3Client") -> Head | None:
+        try:
+            answer = client.head_object(Bucket=self._bucket, Key=key)
+        except ClientError as error:
+            if status_of(error) == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+        return self._head_of(
+            key, answer["ContentLength"], answer["ETag"], answer["LastModified"], answer.get("ContentType", "")
+        )
+
+    def _put(self, key: str, content: bytes, content_type: str, client: "S3Client") -> Head:
+        client.put_object(Bucket=self._bucket, Key=key, Body=content, ContentType=content_type)
+        return self._present(key, client)
+
+    def _get(self, key: str, limit_bytes: int, client: "S3Client") -> bytes:
+        body = client.get_object(Bucket=self._bucket, Key=key)["Body"]
+        try:
+            content = body.read(limit_bytes + 1)
+        finally:
+            body.close()
+        if len(content) > limit_bytes:
+            raise TooLarge(f"store {self.name!r}: {key} is larger than {limit_bytes} bytes")
+        return content
+
+    def _copy(self, source_key: str, target_key: str, client: "S3Client") -> Head:
+        source = self._present(source_key, client)
+        origin: CopySourceTypeDef = {"Bucket": self._bucket, "Key": source_key}
+        copying = self._clients.copying()
+        if source.size_bytes <= self.largest_copy_bytes:
+            copying.copy_object(Bucket=self._bucket, Key=target_key, CopySource=origin)
+        else:
+            # A copy in parts is a new object: it takes nothing but the bytes from its source.
+            copying.copy(
+                origin, self._bucket, target_key,
+                ExtraArgs={"ContentType": source.content_type},
+                Config=TransferConfig(self.largest_copy_bytes, multipart_chunksize=self.copy_part_bytes),
+            )  # fmt: skip
+        return self._present(target_key, client)
+
+    def _present(self, key: str, client: "S3Client") -> Head:
+        head = self._head(key, client)
+        if head is None:
+            raise NotFound(f"store {self.name!r}: there is no object {key} in bucket {self._bucket!r}")
+        return head
+
+    def _delete(self, keys: Sequence[str], client: "S3Client") -> None:
+        answer = client.delete_objects(
+            Bucket=self._bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        )
+        for failed in answer.get("Errors", ()):
+            if failed.get("Code") != "NoSuchKey":
+                raise refusal(self.address, f"delete {failed.get('Key', '')}", HTTPStatus.OK, failed.get("Code", ""))
+
+    def _page(self, prefix: str, token: str, client: "S3Client") -> "ListObjectsV2OutputTypeDef":
+        if token:
+            return client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, ContinuationToken=token)
+        return client.list_objects_v2(Bucket=self._bucket, Prefix=prefix)
+
+    async def _written(self, key: str, about: str) -> Head:
+        head = await self.head(key)
+        if head is None:
+            raise StoreUnavailable(f"store {self.name!r} said that it did {about} and has no such object")
+        return head
+
+    def _head_of(self, key: str, size_bytes: int, etag: str, modified: datetime, content_type: str) -> Head:
+        return Head(key, size_bytes, etag.strip('"'), modified.astimezone(UTC), content_type)
+
+
+def attachment(name: str) -> str:
+    """The Content-Disposition under which browsers save a file as `name`.
+
+    Source: RFC 6266, RFC 8187.
+
+    >>> attachment('café "x".png')
+    'attachment; filename="caf_ _x_.png"; filename*=UTF-8\\'\\'caf%C3%A9%20%22x%22.png'
+    """
+    plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "_" for c in name)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def _whole_seconds(expires_s: float) -> int:
+    return max(1, min(math.ceil(expires_s), _LONGEST_SIGNATURE_S))
