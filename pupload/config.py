@@ -131,6 +131,11 @@ class WorkerConfig(_Settings):
     transfer_timeout_s: PositiveSeconds = Field(default=3600.0, description="seconds all inputs or outputs may take")
     grace_s: PositiveSeconds = Field(default=3.0, description="seconds between TERM and KILL")
     janitor_s: PositiveSeconds = Field(default=60.0, description="seconds between looks for leftovers")
+    drain_s: float = Field(default=30.0, ge=0, description="seconds that running attempts may take to end on SIGTERM")
+    files: str = Field(
+        default="auto", pattern="^(auto|mount|archive)$", description="how files reach containers; auto: mount if seen"
+    )
+    allow_user: bool = Field(default=False, description="let defs choose the uid of their containers, never root")
 
 
 C = TypeVar("C", ControllerConfig, WorkerConfig)

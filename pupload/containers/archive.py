@@ -1,0 +1,121 @@
+"""Files in and out of a container by tar streams, for engines that do not see the worker's own directory.
+
+Nothing is unpacked to a path that comes from a tar: only plain files of expected names are read, into places that
+the caller gives. Memory is constant.
+"""
+
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, cast
+
+import docker
+
+from pupload.containers.docker import Engine, Refused
+from pupload.containers.spec import FILES_DIR, OUT_DIR
+
+_PIECE = 256 * 1024
+
+
+async def send_files(
+    engine: Engine, container: str, inputs: Iterable[Path], *, owner: tuple[int, int], within_s: float
+) -> None:
+    """Fill the volume of a created container: `in` with `inputs`, read-only, and an empty `out` of `owner`."""
+    paths = list(inputs)
+
+    def send(client: docker.APIClient) -> None:
+        client.put_archive(container, FILES_DIR, _packed(paths, owner))
+
+    await engine.call("take the input files", send, within_s)
+
+
+async def fetch_files(
+    engine: Engine, container: str, *, wanted: Mapping[str, int], out: Path, within_s: float
+) -> list[str]:
+    """Write those of `wanted` (name → size limit) that the container has left into `out`; the names of all it left.
+
+    What is no plain file, or is larger than its limit, is made into an empty directory of its name: it is there, and
+    it is no output.
+    """
+
+    def fetch(client: docker.APIClient) -> list[str]:
+        pieces, _ = client.get_archive(container, OUT_DIR)
+        return _unpacked(pieces, wanted, out)
+
+    try:
+        return await engine.call("give the output files", fetch, within_s)
+    except Refused as refused:
+        if refused.status == 404:
+            return []
+        raise
+
+
+def _packed(paths: list[Path], owner: tuple[int, int]) -> Iterator[bytes]:
+    yield _entry("in", tarfile.DIRTYPE, 0o755).tobuf()
+    for path in paths:
+        entry = _entry(f"in/{path.name}", tarfile.REGTYPE, 0o444, size=path.stat().st_size)
+        yield entry.tobuf()
+        yield from _content(path, entry.size)
+    entry = _entry("out", tarfile.DIRTYPE, 0o700)
+    entry.uid, entry.gid = owner
+    yield entry.tobuf()
+    yield b"\0" * (2 * tarfile.BLOCKSIZE)
+
+
+def _content(path: Path, size: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            yield piece
+    if size % tarfile.BLOCKSIZE:
+        yield b"\0" * (tarfile.BLOCKSIZE - size % tarfile.BLOCKSIZE)
+
+
+def _entry(name: str, kind: bytes, mode: int, size: int = 0) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.mode, entry.size = kind, mode, size
+    return entry
+
+
+class _Pieces:
+    """An iterator of bytes as the file that a tar stream is read from."""
+
+    name = "archive"
+    closed = False
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes, fewer only at the end."""
+        parts, missing = [], size
+        while missing:
+            self._rest = self._rest or next(self._pieces, b"")
+            if not self._rest:
+                break
+            parts.append(self._rest[:missing])
+            self._rest, missing = self._rest[missing:], missing - len(parts[-1])
+        return b"".join(parts)
+
+
+def _unpacked(pieces: Iterator[bytes], wanted: Mapping[str, int], out: Path) -> list[str]:
+    names = []
+    with tarfile.open(fileobj=cast("IO[bytes]", _Pieces(pieces)), mode="r|") as tar:
+        for entry in tar:
+            top, _, name = entry.name.strip("/").partition("/")
+            if top != "out" or not name or "/" in name:
+                continue
+            names.append(name)
+            if name in wanted:
+                _keep(tar, entry, out / name, wanted[name])
+    return names
+
+
+def _keep(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path, limit_bytes: int) -> None:
+    content = tar.extractfile(entry) if entry.isreg() and entry.size <= limit_bytes else None
+    if content is None:
+        target.mkdir()
+        return
+    with target.open("xb") as file:
+        while piece := content.read(_PIECE):
+            file.write(piece)

@@ -1,0 +1,65 @@
+"""What attempts of this worker have left behind, removed: by our labels and our directory only, never by a prune."""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Awaitable, Collection
+from pathlib import Path
+
+from pupload.containers.docker import Engine
+from pupload.errors import PuploadError
+
+LABEL = "pupload."
+"""Every label of ours begins so."""
+
+WORKER = LABEL + "worker"
+RUN = LABEL + "run"
+NODE = LABEL + "node"
+ATTEMPT = LABEL + "attempt"
+INSTANCE = LABEL + "instance"
+
+log = logging.getLogger(__name__)
+
+
+async def sweep(engine: Engine, worker: str, work_dir: Path, held: Collection[str]) -> int:
+    """How many containers and work directories without an attempt were removed.
+
+    `held` are the names that attempts of now go by; containers and directories have the same.
+    A failure is logged and left to the next look.
+    """
+    removed = 0
+    for container in await engine.list_labelled({WORKER: worker}):
+        if container.name not in held:
+            removed += await _tried(container.name, engine.remove(container.id))
+    for path in await asyncio.to_thread(_entries, work_dir):
+        if path.name not in held:
+            removed += await _tried(path.name, asyncio.to_thread(remove_tree, path))
+    return removed
+
+
+async def _tried(name: str, removal: Awaitable[None]) -> int:
+    try:
+        await removal
+    except (PuploadError, OSError) as error:
+        log.warning("leftover %s stays for now: %s", name, error)
+        return 0
+    log.info("removed leftover %s", name)
+    return 1
+
+
+def _entries(work_dir: Path) -> list[Path]:
+    return [path for path in work_dir.iterdir() if path.is_dir() and not path.is_symlink()]
+
+
+def remove_tree(path: Path) -> None:
+    """Remove `path` and all in it, also what a program has left without permissions; one that is gone is fine."""
+
+    def open_up(_call: object, blocked: str, _error: object) -> None:
+        parent = Path(blocked).parent
+        for folder in (parent, Path(blocked)):
+            if folder.is_dir() and not folder.is_symlink():
+                folder.chmod(0o700)
+
+    shutil.rmtree(path, onerror=open_up)
+    if path.exists():
+        shutil.rmtree(path)

@@ -1,0 +1,110 @@
+"""The two long answers of the engine: an exit that is waited for, and a container's output.
+
+Each is read on a thread of its own; `close` from the event loop ends the read at once.
+"""
+
+import asyncio
+import contextlib
+import struct
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import requests
+import urllib3
+
+Sink = Callable[[str, bytes], None]
+"""Takes the name of a stream, stdout or stderr, and bytes of it; called on a thread."""
+
+_HEADER = struct.Struct(">BxxxL")
+_STREAMS = {1: "stdout", 2: "stderr"}
+_READ_BYTES = 64 * 1024
+_BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
+
+
+class StreamBroken(Exception):
+    """The stream ended before its answer came, which says nothing about the container."""
+
+
+class _Stream:
+    def __init__(self, response: requests.Response, threads: ThreadPoolExecutor) -> None:
+        self._response = response
+        self._threads = threads
+        self._closed: Callable[[], None] = lambda: None
+
+    def on_close(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called once the stream is closed."""
+        self._closed = tell
+
+    def close(self) -> None:
+        """End the stream; a thread that reads it wakes up."""
+        # A stream that was read to its end has no connection to shut down any more.
+        with contextlib.suppress(RuntimeError, ValueError, OSError):
+            self._response.raw.shutdown()
+        self._closed()
+
+
+class Watch(_Stream):
+    """A registered wait for a container's next exit."""
+
+    async def answer(self) -> None:
+        """Return when the engine says that the container has exited.
+
+        Errors: StreamBroken when the stream ends, or is silent for long, without saying so.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._read)
+
+    def _read(self) -> None:
+        try:
+            self._response.json()
+        except _BROKEN as error:
+            raise StreamBroken(str(error)) from error
+        finally:
+            self._response.close()
+
+
+class Attached(_Stream):
+    """A container's output on its way to a sink. `broken` when it ended otherwise than by the engine."""
+
+    def __init__(self, response: requests.Response, sink: Sink, threads: ThreadPoolExecutor) -> None:
+        super().__init__(response, threads)
+        self._sink = sink
+        self.broken = False
+        self._pumped = asyncio.get_running_loop().run_in_executor(threads, self._pump)
+
+    async def drained(self, deadline_s: float) -> bool:
+        """True once all output is with the sink; False when the deadline passes first, and the stream is closed."""
+        done, _ = await asyncio.wait({self._pumped}, timeout=deadline_s)
+        self.close()
+        if not done:
+            await asyncio.wait({self._pumped})
+        return bool(done)
+
+    def _pump(self) -> None:
+        try:
+            for stream, data in _frames(self._response):
+                self._sink(stream, data)
+        except _BROKEN:
+            self.broken = True
+        finally:
+            self._response.close()
+
+
+def _frames(response: requests.Response) -> Iterator[tuple[str, bytes]]:
+    """(stream, bytes) as they come, several for one frame of the engine when it is long.
+
+    Source: https://docs.docker.com/engine/api/v1.41/#operation/ContainerAttach, Stream format
+    """
+    waiting = b""
+    stream, left = "stdout", 0
+    while data := response.raw.read1(_READ_BYTES):
+        waiting += data
+        while waiting:
+            if left == 0:
+                if len(waiting) < _HEADER.size:
+                    break
+                number, left = _HEADER.unpack_from(waiting)
+                stream, waiting = _STREAMS.get(number, "stdout"), waiting[_HEADER.size :]
+                continue
+            yield stream, waiting[:left]
+            taken = min(left, len(waiting))
+            waiting, left = waiting[taken:], left - taken
