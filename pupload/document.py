@@ -46,8 +46,9 @@ class Document(BaseModel):
     @classmethod
     @cache
     def _members(cls) -> dict[str, str]:
-        named = {fold(name): pascal(name) for name in cls.model_fields}
-        return named | {alias: pascal(name) for alias, name in cls.ALIASES.items()}
+        written = {name: field.alias or name for name, field in cls.model_fields.items()}
+        named = {fold(name): member for name, member in written.items()}
+        return named | {alias: written[name] for alias, name in cls.ALIASES.items()}
 
     @model_validator(mode="wrap")
     @classmethod

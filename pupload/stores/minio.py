@@ -123,11 +123,15 @@ class _OneAnswer(urllib3.PoolManager):
 def written_keys(event: dict[str, Any]) -> Iterator[str]:
     """The keys of objects that `event` says were written.
 
-    Source: the message structure of S3 event notifications; keys in it are encoded as in a form.
+    Source: the message structure of S3 event notifications, as MinIO fills it.
     """
     for record in event.get("Records") or ():
         key = record.get("s3", {}).get("object", {}).get("key", "")
-        if key:
+        if not key:
+            continue
+        yield key
+        # Listeners get keys as they are, from releases before 2021 encoded as in a form; a wrong hint does no harm.
+        if unquote_plus(key) != key:
             yield unquote_plus(key)
 
 

@@ -1,0 +1,1 @@
+"""The worker: takes attempts from its controller and runs each in a container of its own."""

@@ -1,0 +1,283 @@
+"""What a worker asks for: a greeting, work, news. An attempt begins here, with a lease."""
+
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+
+import asyncpg
+
+from pupload.config import ControllerConfig
+from pupload.controller.objects import inputs_of
+from pupload.controller.secrets import token_digest
+from pupload.controller.service import Service
+from pupload.controller.signals import QUEUE, Signals, worker_topic
+from pupload.controller.stores import Stores
+from pupload.db.pool import Connection, Database
+from pupload.db.sql import SQL
+from pupload.errors import Conflict, NotFound, Unauthorized
+from pupload.flow.plan import Binding, Edge, NodeID, NodePlan, Plan, Reason
+from pupload.protocol import (
+    Assignment,
+    AttemptRef,
+    Beat,
+    BeatAnswer,
+    Claim,
+    Claimed,
+    Hello,
+    InputSpec,
+    ObjectRef,
+    OutputSpec,
+    StopOrder,
+    Welcome,
+)
+from pupload.queue import QueuedAttempt, take
+from pupload.run.commands import Step
+from pupload.run.events import NodeClaimed
+from pupload.run.state import Artifact, RunID
+from pupload.tiers import Tier, fits, reserve
+
+_LONGEST_HOLD_S = 30.0
+_SIGNING_MARGIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class KnownWorker:
+    """Who a token belongs to."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A claimed attempt before its URLs are signed. `inputs` lacks the edges that stay without an object."""
+
+    plan: Plan
+    node: NodePlan
+    ref: AttemptRef
+    inputs: Mapping[Edge, Artifact]
+
+
+class _Nothing(Enum):
+    """Why a look into the queue brought no attempt."""
+
+    EMPTY = "empty"
+    STALE = "stale"
+
+
+class Claims:
+    """Hands out attempts and keeps their leases."""
+
+    def __init__(
+        self, config: ControllerConfig, service: Service, stores: Stores, signals: Signals, tiers: Mapping[str, Tier]
+    ) -> None:
+        self._config, self._service, self._stores, self._signals, self._tiers = config, service, stores, signals, tiers
+
+    @property
+    def _database(self) -> Database:
+        return self._service.database
+
+    async def know(self, token: str) -> KnownWorker:
+        """The worker with this token.
+
+        Errors: Unauthorized.
+        """
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(SQL["find_worker"], token_digest(token))
+        if row is None:
+            raise Unauthorized("this worker token is unknown or revoked; `pup worker-token add NAME` makes a new one")
+        return KnownWorker(row["id"], row["name"])
+
+    async def hello(self, worker: KnownWorker, hello: Hello) -> Welcome:
+        """Greet a worker that starts; whatever an earlier instance of it held is lost, and noticed at once."""
+        async with self._database.connection() as connection:
+            await connection.execute(
+                SQL["greet_worker"],
+                worker.id,
+                hello.instance,
+                hello.version,
+                hello.engine,
+                hello.architecture,
+                json.dumps(hello.wire()["Capacity"]),
+            )
+        config = self._config
+        return Welcome(worker_id=worker.id, beat_s=config.beat_s, fence_s=config.fence_s, lease_s=config.lease_s)
+
+    async def fill(self, worker: KnownWorker, claim: Claim) -> list[Assignment]:
+        """Up to `most` attempts that fit into what is free, without waiting."""
+        return [await self._assignment(taken) for taken in await self._take(worker, claim)]
+
+    async def claim(self, worker: KnownWorker, claim: Claim) -> Claimed:
+        """Up to `most` attempts that fit into what is free, waiting for the first one as long as `wait_s`."""
+        deadline = time.monotonic() + min(claim.wait_s, _LONGEST_HOLD_S)
+        with self._signals.listen(QUEUE) as heard:
+            while True:
+                assignments = await self.fill(worker, claim)
+                left_s = deadline - time.monotonic()
+                if assignments or left_s <= 0:
+                    return Claimed(assignments=assignments)
+                await self._signals.wait(heard, left_s)
+
+    async def _take(self, worker: KnownWorker, claim: Claim) -> list[_Taken]:
+        free, taken = claim.free, list[_Taken]()
+        while len(taken) < claim.most:
+            tiers = [name for name, tier in self._tiers.items() if fits(tier, free)]
+            one = await self._take_one(worker, claim.instance, tiers) if tiers else None
+            if one is None:
+                break
+            taken.append(one)
+            free = reserve(one.node.tier, free)
+        return taken
+
+    async def _take_one(self, worker: KnownWorker, instance: str, tiers: Sequence[str]) -> _Taken | None:
+        """One job, taken in one transaction; jobs of nodes that have moved on are dropped on the way."""
+        while True:
+            found = await self._database.transact(
+                lambda connection: self._claim_in(connection, worker, instance, tiers)
+            )
+            if found is _Nothing.EMPTY:
+                return None
+            if isinstance(found, _Taken):
+                return found
+
+    async def _claim_in(
+        self, connection: Connection, worker: KnownWorker, instance: str, tiers: Sequence[str]
+    ) -> _Taken | _Nothing:
+        queued = await take(connection, tiers)
+        if queued is None:
+            return _Nothing.EMPTY
+        run_id, node_id = RunID(queued.run_id), NodeID(queued.node_id)
+        try:
+            step = await self._service.apply_in(
+                connection, run_id, lambda at: NodeClaimed(at, node_id, queued.attempt, worker.name)
+            )
+        except NotFound:
+            return _Nothing.STALE
+        if step.stale:
+            return _Nothing.STALE
+        return await self._lease(connection, worker, instance, queued, step)
+
+    async def _lease(
+        self, connection: Connection, worker: KnownWorker, instance: str, queued: QueuedAttempt, step: Step
+    ) -> _Taken:
+        ref = AttemptRef(
+            run_id=queued.run_id, node_id=queued.node_id, attempt=queued.attempt, lease=secrets.token_hex(16)
+        )
+        node = step.run.plan.nodes[NodeID(queued.node_id)]
+        await connection.execute(
+            SQL["insert_attempt"],
+            ref.run_id,
+            ref.node_id,
+            ref.attempt,
+            ref.lease,
+            timedelta(seconds=self._config.lease_s),
+            worker.id,
+            instance,
+            node.tier.name,
+        )
+        return _Taken(step.run.plan, node, ref, await inputs_of(connection, ref.run_id, node))
+
+    async def _assignment(self, taken: _Taken) -> Assignment:
+        node, plan = taken.node, taken.plan
+        return Assignment(
+            ref=taken.ref,
+            flow_name=plan.name,
+            uses=node.uses,
+            image=node.image,
+            argv=list(node.argv) if node.argv is not None else None,
+            env=dict(node.env),
+            flags=dict(node.flags),
+            flag_names=list(node.flag_names),
+            inputs=[await self._input(taken, binding) for binding in node.inputs],
+            outputs=[_output(plan, node, binding) for binding in node.outputs],
+            tier=node.tier,
+            timeout_s=node.timeout_s,
+            network=node.network,
+            user=node.user,
+            access=node.access,
+            log_limit_bytes=self._config.log_bytes,
+            live_log_limit_bytes=self._config.live_log_bytes,
+        )
+
+    async def _input(self, taken: _Taken, binding: Binding) -> InputSpec:
+        return InputSpec(
+            port=binding.port,
+            edge=binding.edge,
+            types=list(binding.types),
+            required=binding.required,
+            content=await self._object_ref(taken, binding.edge),
+        )
+
+    async def _object_ref(self, taken: _Taken, edge: Edge) -> ObjectRef | None:
+        artifact = taken.inputs.get(edge)
+        if artifact is None:
+            return None
+        store = await self._stores.of_run(RunID(taken.ref.run_id), artifact.store)
+        return ObjectRef(
+            url=store.sign_get(artifact.key, taken.node.timeout_s + _SIGNING_MARGIN_S, public=False),
+            size_bytes=artifact.size_bytes,
+            sha256=artifact.sha256,
+            etag=artifact.etag,
+            content_type=artifact.content_type,
+        )
+
+    async def beat(self, worker: KnownWorker, beat: Beat) -> BeatAnswer:
+        """Leases extended at once; then held until there is news for the worker, at most `wait_s`."""
+        deadline = time.monotonic() + min(beat.wait_s, self._config.beat_s)
+        with self._signals.listen(worker_topic(worker.id)) as heard:
+            answer = await self._extend(worker, beat)
+            told = {order.lease for order in beat.stopping}
+            while True:
+                left_s = deadline - time.monotonic()
+                news = answer.lost or any(order.ref.lease not in told for order in answer.stop)
+                if news or left_s <= 0:
+                    return answer
+                await self._signals.wait(heard, left_s)
+                answer = BeatAnswer(stop=await self._stop_orders(worker), lost=answer.lost)
+
+    async def _extend(self, worker: KnownWorker, beat: Beat) -> BeatAnswer:
+        async def extend(connection: Connection) -> list[asyncpg.Record]:
+            heard = await connection.fetchval(
+                SQL["hear_worker"], worker.id, beat.instance, json.dumps(beat.wire()["Free"]), beat.draining
+            )
+            if heard is None:
+                raise Conflict("another instance of this worker has started; this one must end", code="REPLACED")
+            return await connection.fetch(
+                SQL["extend_leases"],
+                [ref.run_id for ref in beat.attempts],
+                [ref.node_id for ref in beat.attempts],
+                [ref.attempt for ref in beat.attempts],
+                [ref.lease for ref in beat.attempts],
+                timedelta(seconds=self._config.lease_s),
+            )
+
+        rows = await self._database.transact(extend)
+        held = {row["lease"] for row in rows}
+        return BeatAnswer(
+            stop=[_stop_order(row) for row in rows if row["stop"]],
+            lost=[ref for ref in beat.attempts if ref.lease not in held],
+        )
+
+    async def _stop_orders(self, worker: KnownWorker) -> list[StopOrder]:
+        async with self._database.connection() as connection:
+            return [_stop_order(row) for row in await connection.fetch(SQL["stopping_attempts"], worker.id)]
+
+
+def _output(plan: Plan, node: NodePlan, binding: Binding) -> OutputSpec:
+    return OutputSpec(
+        port=binding.port,
+        edge=binding.edge,
+        types=list(binding.types),
+        required=binding.required,
+        extension=binding.extension,
+        max_size_bytes=plan.edges[binding.edge].max_size_bytes or node.tier.disk_bytes,
+    )
+
+
+def _stop_order(row: asyncpg.Record) -> StopOrder:
+    ref = AttemptRef(run_id=row["run_id"], node_id=row["node_id"], attempt=row["attempt"], lease=row["lease"])
+    return StopOrder(ref=ref, reason=Reason(row["stop"]))

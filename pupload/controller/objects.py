@@ -1,0 +1,61 @@
+"""Where the objects of a run are kept, and what a node finds of them."""
+
+import uuid
+from datetime import UTC, datetime
+
+from pupload.db.pool import Connection
+from pupload.db.runs import artifact_of
+from pupload.db.sql import SQL
+from pupload.flow.keys import default_key, key_values, render_key
+from pupload.flow.mime import extension_for
+from pupload.flow.plan import Edge, EdgePlan, NodePlan, Plan
+from pupload.protocol import AttemptRef
+from pupload.run.state import Artifact, RunID
+
+
+def upload_key(plan: Plan, edge: EdgePlan, run_id: RunID, session_id: str = "") -> str:
+    """The key of an object that comes from outside, or already exists.
+
+    Errors: InvalidRequest when the well's template does not make a safe key.
+    """
+    values = _values(plan, edge, run_id, session_id=session_id)
+    return render_key(edge.key, values) if edge.key is not None else default_key(values, edge.extension)
+
+
+def attempt_key(edge: EdgePlan, run_id: RunID, attempt: int, content_type: str) -> str:
+    """The key that one attempt writes: no other attempt and no other run ever has the same."""
+    values = {"RUN_ID": run_id, "EDGE": edge.name, "ATTEMPT": str(attempt)}
+    return default_key(values, edge.extension or extension_for(content_type))
+
+
+def own_key(plan: Plan, edge: EdgePlan, run_id: RunID, ref: AttemptRef) -> str:
+    """The key that a well has by its own template, for the accepted attempt."""
+    return render_key(edge.key or "", _values(plan, edge, run_id, node_id=ref.node_id, attempt=ref.attempt))
+
+
+def log_key(ref: AttemptRef) -> str:
+    """Where the whole log of an attempt is kept, in the server's default store."""
+    return f"{ref.run_id}/.logs/{ref.node_id}/{ref.attempt}.log"
+
+
+def _values(
+    plan: Plan, edge: EdgePlan, run_id: RunID, *, node_id: str = "", attempt: int = 0, session_id: str = ""
+) -> dict[str, str]:
+    return key_values(
+        run_id=run_id,
+        flow_name=plan.name,
+        edge=edge.name,
+        at=datetime.now(UTC),
+        uuid=str(uuid.uuid4()),
+        node_id=node_id,
+        attempt=attempt,
+        session_id=session_id,
+        parameters=plan.parameters,
+    )
+
+
+async def inputs_of(connection: Connection, run_id: str, node: NodePlan) -> dict[Edge, Artifact]:
+    """The objects on the node's input edges; an edge that stays without one is missing here."""
+    edges = [binding.edge for binding in node.inputs]
+    rows = await connection.fetch(SQL["artifacts_of_edges"], run_id, edges)
+    return {Edge(row["edge"]): artifact_of(row) for row in rows}

@@ -1,0 +1,219 @@
+"""What a worker tells of an attempt: lines, progress, its end; and the URLs it needs meanwhile.
+
+Every call is fenced: without the current lease nothing is signed and nothing is written.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from random import random
+
+from pupload.controller.objects import attempt_key, inputs_of, log_key, own_key
+from pupload.controller.service import Service
+from pupload.controller.stores import Stores
+from pupload.db.pool import Connection, Database
+from pupload.db.runs import append_records
+from pupload.db.sql import SQL
+from pupload.errors import LostLease, NotFound
+from pupload.flow.plan import DEFAULT_STORE, Edge, NodeID, Plan, Reason
+from pupload.protocol import (
+    AttemptRef,
+    Finish,
+    Line,
+    Lines,
+    Outcome,
+    OutputFound,
+    PutWish,
+    Sign,
+    Signed,
+    SignedGet,
+    SignedPut,
+)
+from pupload.run.commands import Record, RecordType
+from pupload.run.events import Event, NodeFailed, NodeReleased, NodeSucceeded
+from pupload.run.state import Artifact, RunID
+
+
+class Reports:
+    """Takes what workers tell of their attempts."""
+
+    def __init__(self, service: Service, stores: Stores) -> None:
+        self._service, self._stores = service, stores
+
+    @property
+    def _database(self) -> Database:
+        return self._service.database
+
+    async def sign(self, sign: Sign) -> Signed:
+        """Fresh URLs for an attempt that still holds its lease.
+
+        Errors: LostLease; NotFound for an edge that is not the node's.
+        """
+        run_id = RunID(sign.ref.run_id)
+        async with self._database.connection() as connection:
+            await _check_lease(connection, sign.ref)
+            plan = await self._service.plans.get(connection, run_id)
+            node = plan.nodes[NodeID(sign.ref.node_id)]
+            inputs = await inputs_of(connection, run_id, node) if sign.gets else {}
+        outputs = {binding.edge for binding in node.outputs}
+        if unknown := [wish.edge for wish in sign.puts if wish.edge not in outputs]:
+            raise NotFound(f"node {node.id!r} has no output edge {unknown[0]!r}")
+        return Signed(
+            gets=[await self._signed_get(sign, inputs, edge) for edge in sign.gets],
+            puts=[await self._signed_put(plan, sign, wish) for wish in sign.puts],
+            log=await self._signed_log(sign, sign.log) if sign.log else None,
+        )
+
+    async def _signed_get(self, sign: Sign, inputs: Mapping[Edge, Artifact], edge: str) -> SignedGet:
+        artifact = inputs.get(Edge(edge))
+        if artifact is None:
+            raise NotFound(f"node {sign.ref.node_id!r} has nothing on an input edge {edge!r}")
+        store = await self._stores.of_run(RunID(sign.ref.run_id), artifact.store)
+        return SignedGet(edge=edge, url=store.sign_get(artifact.key, sign.expires_s, public=False))
+
+    async def _signed_put(self, plan: Plan, sign: Sign, wish: PutWish) -> SignedPut:
+        edge = plan.edges[Edge(wish.edge)]
+        key = attempt_key(edge, RunID(sign.ref.run_id), sign.ref.attempt, wish.content_type)
+        return await self._signed(sign, wish, edge.store, key)
+
+    async def _signed_log(self, sign: Sign, wish: PutWish) -> SignedPut:
+        return await self._signed(sign, wish, DEFAULT_STORE, log_key(sign.ref))
+
+    async def _signed(self, sign: Sign, wish: PutWish, store_name: str, key: str) -> SignedPut:
+        store = await self._stores.of_run(RunID(sign.ref.run_id), store_name)
+        signed = store.sign_put(
+            key,
+            sign.expires_s,
+            public=False,
+            size_bytes=wish.size_bytes,
+            md5=wish.md5,
+            content_type=wish.content_type,
+        )
+        return SignedPut(edge=wish.edge, url=signed.url, headers=dict(signed.headers), key=key)
+
+    async def lines(self, lines: Lines) -> None:
+        """Record log lines and progress of an attempt that holds its lease.
+
+        Errors: LostLease.
+        """
+        await self._database.transact(lambda connection: self._record_lines(connection, lines))
+
+    async def _record_lines(self, connection: Connection, lines: Lines) -> None:
+        await _check_lease(connection, lines.ref)
+        records = [log_record(lines.ref, line) for line in lines.lines]
+        if lines.progress is not None:
+            now: datetime = await connection.fetchval("SELECT now()")
+            records.append((_progress_record(lines.ref, lines.progress), now))
+            await connection.execute(SQL["set_progress"], lines.ref.run_id, lines.ref.node_id, lines.progress)
+        if records:
+            await append_records(connection, RunID(lines.ref.run_id), records)
+
+    async def finish(self, finish: Finish) -> None:
+        """Record the end of an attempt, once.
+
+        Errors: LostLease: nothing was recorded.
+        """
+        run_id = RunID(finish.ref.run_id)
+        try:
+            artifacts = await self._place(finish) if finish.outcome is Outcome.SUCCEEDED else ()
+            await self._database.transact(lambda connection: self._finish_in(connection, run_id, finish, artifacts))
+        except NotFound as error:
+            raise LostLease("the run of this attempt is gone") from error
+
+    async def _finish_in(
+        self, connection: Connection, run_id: RunID, finish: Finish, artifacts: tuple[Artifact, ...]
+    ) -> None:
+        if finish.lines:
+            await append_records(connection, run_id, [log_record(finish.ref, line) for line in finish.lines])
+        await self._service.apply_in(
+            connection,
+            run_id,
+            lambda at: _event(finish, at, artifacts),
+            guard=lambda guarded: _end_attempt(guarded, finish),
+        )
+        for found in finish.inputs:
+            await connection.execute(SQL["note_input"], run_id, found.edge, found.sha256, found.content_type)
+
+    async def _place(self, finish: Finish) -> tuple[Artifact, ...]:
+        """The attempt's objects as artifacts; a well with a key of its own gets a copy there, by the store itself."""
+        async with self._database.connection() as connection:
+            await _check_lease(connection, finish.ref)
+            plan = await self._service.plans.get(connection, RunID(finish.ref.run_id))
+        return tuple([await self._artifact(plan, finish.ref, found) for found in finish.outputs])
+
+    async def _artifact(self, plan: Plan, ref: AttemptRef, found: OutputFound) -> Artifact:
+        edge, run_id = plan.edges[Edge(found.edge)], RunID(ref.run_id)
+        key, etag = attempt_key(edge, run_id, ref.attempt, found.content_type), found.etag
+        if edge.key is not None:
+            attempts_key, key = key, own_key(plan, edge, run_id, ref)
+            etag = (await (await self._stores.of_run(run_id, edge.store)).copy(attempts_key, key)).etag
+        return Artifact(
+            edge=edge.name,
+            store=edge.store,
+            key=key,
+            size_bytes=found.size_bytes,
+            content_type=found.content_type,
+            sha256=found.sha256,
+            etag=etag,
+            node=NodeID(ref.node_id),
+            attempt=ref.attempt,
+        )
+
+
+def log_record(ref: AttemptRef, line: Line) -> tuple[Record, datetime]:
+    """A log line as an event of the run."""
+    level = "error" if line.stream == "stderr" else "info"
+    data = {"Attempt": ref.attempt, "Message": line.text, "Level": level, "Stream": line.stream, "Fields": {}}
+    return Record(RecordType.NODE_LOG, NodeID(ref.node_id), data), line.at
+
+
+def _progress_record(ref: AttemptRef, percent: float) -> Record:
+    return Record(RecordType.NODE_PROGRESS, NodeID(ref.node_id), {"Attempt": ref.attempt, "Progress": percent})
+
+
+def _event(finish: Finish, at: datetime, artifacts: tuple[Artifact, ...]) -> Event:
+    node, attempt = NodeID(finish.ref.node_id), finish.ref.attempt
+    match finish.outcome:
+        case Outcome.SUCCEEDED:
+            absent = tuple(Edge(edge) for edge in finish.absent)
+            return NodeSucceeded(at, node, attempt, artifacts, absent, finish.exit_code)
+        case Outcome.FAILED:
+            reason = finish.reason or Reason.INFRA
+            return NodeFailed(
+                at,
+                node,
+                attempt,
+                reason,
+                finish.message,
+                finish.exit_code,
+                final=finish.final,
+                jitter=random(),  # noqa: S311 - spreads retries, guards nothing
+            )
+        case Outcome.RELEASED:
+            return NodeReleased(at, node, attempt)
+
+
+async def _end_attempt(connection: Connection, finish: Finish) -> bool:
+    ref = finish.ref
+    ended = await connection.fetchval(
+        SQL["end_attempt"],
+        ref.run_id,
+        ref.node_id,
+        ref.attempt,
+        ref.lease,
+        finish.outcome.value,
+        finish.reason.value if finish.reason else None,
+        finish.message,
+        finish.exit_code,
+        finish.image_digest,
+        finish.log_key,
+        sum(found.size_bytes for found in finish.inputs),
+        sum(found.size_bytes for found in finish.outputs),
+        json.dumps(finish.timings),
+    )
+    return ended is not None
+
+
+async def _check_lease(connection: Connection, ref: AttemptRef) -> None:
+    if not await connection.fetchval(SQL["holds_lease"], ref.run_id, ref.node_id, ref.attempt, ref.lease):
+        raise LostLease("this attempt is not yours any more; drop what was made for it")

@@ -1,0 +1,74 @@
+"""The stores of a run, by name: the server's own, and those that its flow declares, opened when first needed."""
+
+from collections.abc import Iterable, Mapping
+
+from pupload.controller.plans import PlanCache
+from pupload.controller.secrets import SecretBox
+from pupload.db.pool import Database
+from pupload.db.sql import SQL
+from pupload.errors import Defect
+from pupload.flow.plan import StorePlan
+from pupload.run.state import RunID
+from pupload.stores.base import Store, StoreAddress
+from pupload.stores.open import open_store
+
+_MOST_DECLARED = 256
+
+
+class Stores:
+    """Server stores for ever; stores declared in flows as long as they are among the last used."""
+
+    def __init__(self, server: Mapping[str, Store], database: Database, plans: PlanCache, box: SecretBox) -> None:
+        self._server = dict(server)
+        self._declared: dict[tuple[StorePlan, str], Store] = {}
+        self._database, self._plans, self._box = database, plans, box
+
+    def names(self) -> frozenset[str]:
+        """The stores that every flow may name."""
+        return frozenset(self._server)
+
+    def server_stores(self) -> Iterable[Store]:
+        """The server's own stores."""
+        return self._server.values()
+
+    def declared(self, plan: StorePlan, secret: str) -> Store:
+        """The store that a flow declares itself."""
+        known = self._declared.get((plan, secret))
+        if known is None:
+            if len(self._declared) >= _MOST_DECLARED:
+                self._declared.pop(next(iter(self._declared)))
+            known = self._declared[plan, secret] = open_store(_address(plan, secret))
+        return known
+
+    async def of_run(self, run_id: RunID, name: str) -> Store:
+        """The store that `name` means in this run.
+
+        Errors: NotFound when the run is gone; InvalidConfig when its secret cannot be read any more.
+        """
+        async with self._database.connection() as connection:
+            declared = (await self._plans.get(connection, run_id)).stores.get(name)
+            sealed = await connection.fetchval(SQL["load_secret"], run_id, name) if declared else None
+        if declared is not None and sealed is not None:
+            return self.declared(declared, self._box.open(sealed))
+        if name not in self._server:
+            raise Defect(f"run {run_id} names the store {name!r}, which this server does not have")
+        return self._server[name]
+
+    async def close(self) -> None:
+        """Close what was opened for flows; the server's stores belong to who made them."""
+        for store in self._declared.values():
+            await store.close()
+
+
+def _address(plan: StorePlan, secret: str) -> StoreAddress:
+    return StoreAddress(
+        name=plan.name,
+        type=plan.type,
+        endpoint=plan.endpoint,
+        bucket=plan.bucket,
+        access_key=plan.access_key,
+        secret_key=secret,
+        public_endpoint=plan.public_endpoint,
+        location=plan.location,
+        secure=plan.secure,
+    )

@@ -1,0 +1,43 @@
+"""Is this flow allowed: every finding at once. PURE."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from pupload.flow.model import Flow
+from pupload.flow.nodedef import NodeDef
+
+# Importing a module of rules is what registers them, in the order in which findings are listed.
+from pupload.flow.rules import flow as _flow
+from pupload.flow.rules import node as _node  # noqa: F401
+from pupload.flow.rules import edge as _edge  # noqa: F401, I001
+from pupload.flow.rules import well as _well  # noqa: F401
+from pupload.flow.rules import store as _store  # noqa: F401
+from pupload.flow.rules import nodedef as _nodedef  # noqa: F401
+from pupload.flow.rules.rule import RULES, Finding, Rule, Severity
+from pupload.flow.survey import survey
+from pupload.tiers import Tier
+
+__all__ = ["RULES", "Finding", "Rule", "Severity", "check", "errors_in"]
+
+MAX_NODES = 10_000
+
+
+def check(
+    flow: Flow,
+    defs: Sequence[NodeDef],
+    *,
+    tiers: Mapping[str, Tier],
+    stores: Collection[str],
+    max_nodes: int = MAX_NODES,
+) -> list[Finding]:
+    """Everything that is wrong with `flow`; it can run when `errors_in` the findings is empty.
+
+    `stores` are the names of the server's stores. A flow of more than `max_nodes` nodes is not looked into any further.
+    """
+    surveyed = survey(flow, defs, tiers=tiers, stores=stores, max_nodes=max_nodes)
+    too_large = list(RULES["FLOW_005"].findings(surveyed))
+    return too_large or [finding for rule in RULES.values() for finding in rule.findings(surveyed)]
+
+
+def errors_in(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings with which a flow cannot run."""
+    return [finding for finding in findings if finding.severity is Severity.ERROR]

@@ -1,0 +1,223 @@
+"""MIME types: which are known, which overlap, whether bytes found are bytes allowed. PURE.
+
+Types are compared in lower case and without parameters. `major/*` and `*/*` are wildcards.
+Source: contract.md 4.
+"""
+
+import mimetypes
+import re
+from collections.abc import Collection, Iterable
+
+ANY = "*/*"
+TEXT = "text/plain"
+EMPTY = "application/x-empty"
+UNKNOWN = "application/octet-stream"
+
+_MAJORS = frozenset(
+    {"application", "audio", "font", "haptics", "image", "message", "model", "multipart", "text", "video"}
+)
+_TOKEN = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
+
+# The module's own table, not the machine's files: an extension must not depend on where a node runs.
+_TABLE = mimetypes.MimeTypes(filenames=())
+
+_EXTENSIONS = {
+    "application/gzip": ".gz",
+    "application/json": ".json",
+    "application/octet-stream": ".bin",
+    "application/vnd.apple.mpegurl": ".m3u8",
+    "application/vnd.openxmlformats-officedocument.presentationml.presentation": ".pptx",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": ".xlsx",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": ".docx",
+    "application/vnd.oasis.opendocument.presentation": ".odp",
+    "application/vnd.oasis.opendocument.spreadsheet": ".ods",
+    "application/vnd.oasis.opendocument.text": ".odt",
+    "application/epub+zip": ".epub",
+    "application/x-7z-compressed": ".7z",
+    "application/x-executable": "",
+    "application/x-ndjson": ".ndjson",
+    "application/x-xz": ".xz",
+    "application/xml": ".xml",
+    "application/yaml": ".yaml",
+    "application/x-yaml": ".yaml",
+    "application/zstd": ".zst",
+    "audio/aac": ".aac",
+    "audio/flac": ".flac",
+    "audio/mp4": ".m4a",
+    "audio/mpeg": ".mp3",
+    "audio/ogg": ".ogg",
+    "audio/wav": ".wav",
+    "audio/x-wav": ".wav",
+    "image/avif": ".avif",
+    "image/heic": ".heic",
+    "image/heif": ".heif",
+    "image/jpeg": ".jpg",
+    "image/svg+xml": ".svg",
+    "image/tiff": ".tiff",
+    "image/webp": ".webp",
+    "image/x-icon": ".ico",
+    "text/csv": ".csv",
+    "text/html": ".html",
+    "text/markdown": ".md",
+    "text/plain": ".txt",
+    "text/xml": ".xml",
+    "text/yaml": ".yaml",
+    "video/mp4": ".mp4",
+    "video/mpeg": ".mpg",
+    "video/ogg": ".ogv",
+    "video/quicktime": ".mov",
+    "video/webm": ".webm",
+    "video/x-matroska": ".mkv",
+    "video/matroska": ".mkv",
+}
+
+# Spellings of one type; the first of each row is the one that sniffing gives.
+_SAME = (
+    ("application/gzip", "application/x-gzip"),
+    ("application/x-7z-compressed", "application/7z"),
+    ("application/x-tar", "application/tar"),
+    ("application/xml", "text/xml"),
+    ("application/zip", "application/x-zip-compressed"),
+    ("application/zstd", "application/x-zstd"),
+    ("audio/flac", "audio/x-flac"),
+    ("audio/mpeg", "audio/mp3", "audio/x-mp3"),
+    ("audio/mp4", "audio/x-m4a", "audio/m4a"),
+    ("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave"),
+    ("image/bmp", "image/x-ms-bmp", "image/x-bmp"),
+    ("image/heic", "image/heif"),
+    ("image/jpeg", "image/jpg", "image/pjpeg"),
+    ("image/tiff", "image/tif"),
+    ("image/x-icon", "image/vnd.microsoft.icon"),
+    ("video/x-matroska", "video/matroska"),
+)
+_CANONICAL = {spelling: row[0] for row in _SAME for spelling in row}
+
+_TEXT_APPLICATIONS = frozenset(
+    """
+    application/csv application/ecmascript application/graphql application/javascript application/json
+    application/json5 application/jsonl application/ndjson application/rtf application/sql application/toml
+    application/typescript application/x-csh application/x-httpd-php application/x-javascript application/x-json
+    application/x-latex application/x-ndjson application/x-perl application/x-php application/x-python
+    application/x-ruby application/x-sh application/x-shellscript application/x-sql application/x-subrip
+    application/x-tcl application/x-tex application/x-toml application/x-yaml application/xml application/yaml
+    """.split()
+)
+
+
+def normal(mime: str) -> str:
+    """`mime` in lower case, without parameters, and in its usual spelling where it has several.
+
+    >>> normal("Text/Plain; charset=utf-8"), normal("image/jpg")
+    ('text/plain', 'image/jpeg')
+    """
+    bare = mime.partition(";")[0].strip().lower()
+    return _CANONICAL.get(bare, bare)
+
+
+def is_known(mime: str) -> bool:
+    """True when `mime` is a type or a wildcard that the database has, or whose major type is registered.
+
+    >>> is_known("image/*"), is_known("application/x-mine"), is_known("picture/png"), is_known("image")
+    (True, True, False, False)
+    """
+    major, slash, minor = mime.partition(";")[0].strip().lower().partition("/")
+    if not slash or (major == "*" and minor != "*"):
+        return False
+    return major in _MAJORS | {"*"} and (minor == "*" or _TOKEN.fullmatch(minor) is not None)
+
+
+def is_concrete(mime: str) -> bool:
+    """True for a type that is no wildcard."""
+    return "*" not in mime
+
+
+def overlap(one: Collection[str], other: Collection[str]) -> bool:
+    """True when some type is in both sets, wildcards counted in either direction."""
+    return any(_meet(a, b) for a in map(normal, one) for b in map(normal, other))
+
+
+def intersection(one: Iterable[str], other: Collection[str]) -> tuple[str, ...]:
+    """The types that are in both sets, of two that meet the narrower.
+
+    >>> intersection(["image/*", "text/plain"], ["image/png", "*/*"])
+    ('image/png', 'image/*', 'text/plain')
+    """
+    pairs = ((normal(a), normal(b)) for a in one for b in other)
+    return tuple(dict.fromkeys(min(a, b, key=_breadth) for a, b in pairs if _meet(a, b)))
+
+
+def _breadth(mime: str) -> int:
+    return mime.count("*")
+
+
+def _meet(one: str, other: str) -> bool:
+    if one == other or ANY in (one, other):
+        return True
+    (major, _, minor), (other_major, _, other_minor) = one.partition("/"), other.partition("/")
+    return major == other_major and "*" in (minor, other_minor)
+
+
+def is_text(mime: str) -> bool:
+    """True for types whose files are text that people can read, as far as bytes can tell."""
+    bare = normal(mime)
+    return bare.startswith("text/") or bare.endswith(("+json", "+xml", "+yaml")) or bare in _TEXT_APPLICATIONS
+
+
+def matches(found: str, allowed: Collection[str]) -> bool:
+    """True when bytes sniffed as `found` may be what one of `allowed` says.
+
+    Text tells little of its type: any text found (plain, JSON, XML, HTML, CSV …) satisfies `text/plain` and
+    `text/*`, and found plain text satisfies any type of text, as YAML, Markdown or a script look no different.
+    Beyond that a found text is only what it is: JSON never satisfies XML. An image, an archive, a program never
+    satisfies a type of text, nor the other way round. What nothing is known of satisfies only `*/*`,
+    `application/octet-stream`, and types whose content nobody can know (`application/x-…`, `application/vnd.…`).
+    A container's narrower type satisfies the wider one: a DOCX is a ZIP.
+    """
+    kinds = [normal(found), *_WIDER.get(normal(found), ())]
+    return any(_satisfies(kind, normal(wanted)) for kind in kinds for wanted in allowed)
+
+
+def _satisfies(found: str, wanted: str) -> bool:
+    if _meet(found, wanted):
+        return True
+    if is_text(found):
+        return wanted in (TEXT, "text/*") or (found == TEXT and is_text(wanted))
+    return found == UNKNOWN and wanted.startswith(("application/x-", "application/vnd.")) and not is_text(wanted)
+
+
+_OFFICE = (
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+    "application/vnd.oasis.opendocument.text",
+    "application/vnd.oasis.opendocument.spreadsheet",
+    "application/vnd.oasis.opendocument.presentation",
+    "application/epub+zip",
+    "application/java-archive",
+)
+_WIDER: dict[str, tuple[str, ...]] = dict.fromkeys(_OFFICE, ("application/zip",)) | {
+    "video/webm": ("video/x-matroska", "audio/webm"),
+    "video/mp4": ("video/quicktime", "audio/mp4", "application/mp4"),
+    "video/quicktime": ("video/mp4",),
+    "audio/mp4": ("video/mp4",),
+    "audio/ogg": ("video/ogg", "application/ogg"),
+    "image/svg+xml": ("application/xml",),
+    "application/x-executable": ("application/x-sharedlib", "application/x-pie-executable", "application/x-elf"),
+}
+
+
+def extension_for(mime: str) -> str:
+    """The usual file extension of a type, with its dot; "" for wildcards and what is not known.
+
+    >>> extension_for("image/jpeg"), extension_for("text/plain"), extension_for("image/*")
+    ('.jpg', '.txt', '')
+    """
+    bare = normal(mime)
+    known = _EXTENSIONS.get(bare)
+    return known if known is not None else _TABLE.guess_extension(bare) or ""
+
+
+def extension_of(types: Collection[str]) -> str:
+    """The extension of a set of types: that of its only type, "" when it has several or a wildcard."""
+    distinct = {normal(mime) for mime in types}
+    return extension_for(distinct.pop()) if len(distinct) == 1 else ""

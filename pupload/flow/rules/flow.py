@@ -1,0 +1,113 @@
+"""Rules about the flow as a whole: its graph, its size, its durations, its parameters. PURE."""
+
+import math
+from collections.abc import Iterator
+
+from pydantic import JsonValue
+
+from pupload.flow.graph import FlowGraph
+from pupload.flow.model import FlowParameter
+from pupload.flow.names import PARAMETER_NAME
+from pupload.flow.paths import in_defs, in_flow
+from pupload.flow.rules.rule import Fault, rule, shown
+from pupload.flow.survey import Survey
+from pupload.units import parse_duration
+
+PARAMETER_TYPES = ("string", "int", "float", "bool")
+
+
+@rule("FLOW_001", "FlowCycle")
+def cycle(survey: Survey) -> Iterator[Fault]:
+    """The graph has a cycle."""
+    for knot in FlowGraph(len(survey.flow.nodes), survey.arcs()).cycles():
+        names = shown([survey.flow.nodes[place].id or f"node {place}" for place in knot])
+        yield in_flow("Nodes", knot[0]), f"these nodes wait for one another: {names}; break the circle at one edge"
+
+
+@rule("FLOW_002", "FlowEmpty")
+def empty(survey: Survey) -> Iterator[Fault]:
+    """The flow has no nodes."""
+    if not survey.flow.nodes:
+        yield in_flow("Nodes"), "a flow needs at least one node"
+
+
+@rule("FLOW_003", "FlowInvalidTimeout")
+def invalid_timeout(survey: Survey) -> Iterator[Fault]:
+    """A duration of flow, node, def or well is none, or not above zero."""
+    for path, text in _durations(survey):
+        if text is None:
+            continue
+        try:
+            parse_duration(text)
+        except ValueError as error:
+            yield path, str(error)
+
+
+def _durations(survey: Survey) -> Iterator[tuple[str, str | None]]:
+    yield in_flow("Timeout"), survey.flow.timeout
+    for place, node in enumerate(survey.flow.nodes):
+        yield in_flow("Nodes", place, "Timeout"), node.timeout
+    for place, well in enumerate(survey.flow.data_wells):
+        yield in_flow("DataWells", place, "Lifetime"), well.lifetime
+    if survey.flow.default_data_well:
+        yield in_flow("DefaultDataWell", "Lifetime"), survey.flow.default_data_well.lifetime
+    for place, definition in enumerate(survey.defs):
+        yield in_defs(place, "Timeout"), definition.timeout
+        yield in_defs(place, "Retry", "Delay"), definition.retry.delay
+        yield in_defs(place, "Retry", "MaxDelay"), definition.retry.max_delay
+
+
+@rule("FLOW_004", "FlowInvalidParameter")
+def invalid_parameter(survey: Survey) -> Iterator[Fault]:
+    """A parameter is declared twice, has no usable name, no known type, or a default of another type."""
+    seen: set[str] = set()
+    for place, parameter in enumerate(survey.flow.parameters):
+        if not PARAMETER_NAME.fullmatch(parameter.name):
+            yield in_flow("Parameters", place, "Name"), "a parameter's name has letters, digits and '_', no digit first"
+        elif parameter.name in seen:
+            yield in_flow("Parameters", place, "Name"), f"parameter {parameter.name} is declared twice; remove one"
+        if parameter.type not in PARAMETER_TYPES:
+            yield in_flow("Parameters", place, "Type"), f"the type is one of {', '.join(PARAMETER_TYPES)}"
+        elif parameter.default is not None and not fits_type(parameter.default, parameter.type):
+            yield in_flow("Parameters", place, "Default"), _misfit(parameter)
+        seen.add(parameter.name)
+
+
+def _misfit(parameter: FlowParameter) -> str:
+    return f"the default {str(parameter.default)[:80]!r} of parameter {parameter.name} is no {parameter.type}"
+
+
+def fits_type(value: JsonValue, kind: str) -> bool:
+    """True when `value` is a `kind` (string, int, float, bool), as JSON or as the text of one.
+
+    >>> fits_type("800", "int"), fits_type(800.0, "int"), fits_type("wide", "int"), fits_type(True, "float")
+    (True, True, False, False)
+    """
+    match kind:
+        case "string":
+            return isinstance(value, str | int | float)
+        case "bool":
+            return isinstance(value, bool) or (isinstance(value, str) and value.lower() in ("true", "false"))
+        case _:
+            return _fits_number(value, whole=kind == "int")
+
+
+def _fits_number(value: JsonValue, *, whole: bool) -> bool:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return False
+    try:
+        number = float(value)
+    except ValueError:
+        return False
+    # int() and float() read "1_000" and "١"; a program that gets the text would not.
+    plain = not isinstance(value, str) or (value.isascii() and "_" not in value and value == value.strip())
+    spelled_whole = not isinstance(value, str) or value.lstrip("+-").isdecimal()
+    return plain and math.isfinite(number) and (not whole or (number.is_integer() and spelled_whole))
+
+
+@rule("FLOW_005", "FlowTooLarge")
+def too_large(survey: Survey) -> Iterator[Fault]:
+    """The flow has more nodes than the server takes."""
+    there, most = len(survey.flow.nodes), survey.max_nodes
+    if there > most:
+        yield in_flow("Nodes"), f"the flow has {there} nodes and the server takes {most}; split the flow"

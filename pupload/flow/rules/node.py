@@ -1,0 +1,200 @@
+"""Rules about single nodes: their names, def, ports, flags, tier and command. PURE."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from pupload.flow.argv import option_problem, split
+from pupload.flow.given import flag_text
+from pupload.flow.model import FlowFlag, FlowNode, FlowParameter
+from pupload.flow.names import NODE_ID, PARAMETER_REFERENCE, PORT_NAME, env_name
+from pupload.flow.nodedef import FlagDef, FlagType, NodeDef
+from pupload.flow.paths import in_defs, in_flow
+from pupload.flow.rules.flow import fits_type
+from pupload.flow.rules.rule import Fault, rule, shown
+from pupload.flow.survey import Survey, chosen_command
+
+_PARAMETERS_THAT_FIT = {
+    FlagType.STRING: ("string", "int", "float", "bool"),
+    FlagType.INT: ("int",),
+    FlagType.FLOAT: ("int", "float"),
+    FlagType.BOOL: ("bool",),
+}
+
+
+@rule("NODE_001", "NodeDefNotFound")
+def def_not_found(survey: Survey) -> Iterator[Fault]:
+    """No def is what `Uses` names."""
+    for place, (node, definition) in enumerate(zip(survey.flow.nodes, survey.defs_of_nodes, strict=True)):
+        if definition is None:
+            known = shown(sorted({d.reference for d in survey.defs}), 5) or "none"
+            yield in_flow("Nodes", place, "Uses"), f"there is no node def {node.uses!r}; there is {known}"
+
+
+@rule("NODE_002", "NodeMissingInput")
+def missing_input(survey: Survey) -> Iterator[Fault]:
+    """A required input of the def is not bound."""
+    for place, node, definition in survey.nodes():
+        bound = {binding.name for binding in node.inputs}
+        for port in definition.inputs:
+            if port.required and port.name not in bound:
+                yield (
+                    in_flow("Nodes", place, "Inputs"),
+                    f"input {port.name} of {node.uses} is required; bind it to an edge",
+                )
+
+
+@rule("NODE_003", "NodeMissingOutput")
+def missing_output(survey: Survey) -> Iterator[Fault]:
+    """A required output of the def is not bound."""
+    for place, node, definition in survey.nodes():
+        bound = {binding.name for binding in node.outputs}
+        for port in definition.outputs:
+            if port.required and port.name not in bound:
+                yield (
+                    in_flow("Nodes", place, "Outputs"),
+                    f"output {port.name} of {node.uses} is required; bind it to an edge",
+                )
+
+
+@rule("NODE_004", "NodeInvalidTier")
+def invalid_tier(survey: Survey) -> Iterator[Fault]:
+    """A node or def asks for a tier that the server does not have."""
+    asked = [(in_flow("Nodes", place, "Tier"), node.tier) for place, node in enumerate(survey.flow.nodes)]
+    asked += [(in_defs(place, "Tier"), definition.tier) for place, definition in enumerate(survey.defs)]
+    for path, tier in asked:
+        if tier and tier not in survey.tiers:
+            yield path, f"there is no tier {tier!r}; there are {shown(list(survey.tiers), 60)}"
+
+
+@rule("NODE_005", "NodeMissingFlag")
+def missing_flag(survey: Survey) -> Iterator[Fault]:
+    """A required flag has neither a value nor a default."""
+    for place, node, definition in survey.nodes():
+        given = {flag.name for flag in node.flags if flag.value is not None}
+        for flag in definition.flags:
+            if flag.required and flag.default is None and flag.name not in given:
+                yield in_flow("Nodes", place, "Flags"), f"flag {flag.name} of {node.uses} is required; give it a value"
+
+
+@rule("NODE_006", "NodeUnknownFlag")
+def unknown_flag(survey: Survey) -> Iterator[Fault]:
+    """A flag that the def, which declares its flags, does not have; or no usable name for one."""
+    for place, node, definition in survey.nodes():
+        known = [flag.name for flag in definition.flags]
+        for nth, flag in enumerate(node.flags):
+            path = in_flow("Nodes", place, "Flags", nth, "Name")
+            if known and flag.name not in known:
+                yield path, f"{node.uses} has no flag {flag.name!r}; it has {shown(known)}"
+            elif not PORT_NAME.fullmatch(flag.name):
+                yield path, f"{flag.name!r} is no name for a flag; use letters, digits, '_', '-' and '.'"
+
+
+@rule("NODE_007", "NodeDuplicateID")
+def duplicate_id(survey: Survey) -> Iterator[Fault]:
+    """Two nodes have one ID."""
+    seen: set[str] = set()
+    for place, node in enumerate(survey.flow.nodes):
+        if node.id and node.id in seen:
+            yield in_flow("Nodes", place, "ID"), f"another node has the ID {node.id!r}; rename one"
+        seen.add(node.id)
+
+
+@rule("NODE_008", "NodeMissingID")
+def missing_id(survey: Survey) -> Iterator[Fault]:
+    """A node has no ID."""
+    for place, node in enumerate(survey.flow.nodes):
+        if not node.id:
+            yield in_flow("Nodes", place, "ID"), "give the node an ID of its own"
+
+
+@rule("NODE_009", "NodeUnknownPort")
+def unknown_port(survey: Survey) -> Iterator[Fault]:
+    """A bound name that the def does not declare, or that cannot be a file's name."""
+    for port in (port for ports in survey.ports for port in ports):
+        definition = survey.defs_of_nodes[port.node]
+        if not port.known and definition:
+            declared = definition.inputs if port.side == "Inputs" else definition.outputs
+            names = shown([p.name for p in declared])
+            yield f"{port.path}.Name", f"{definition.reference} has no port {port.name!r} here; it has {names}"
+        elif port.known and not PORT_NAME.fullmatch(port.name):
+            yield f"{port.path}.Name", f"{port.name!r} is no name for a port; use letters, digits, '_', '-' and '.'"
+
+
+@rule("NODE_010", "NodeUnknownCommand")
+def unknown_command(survey: Survey) -> Iterator[Fault]:
+    """A command that the def does not have."""
+    for place, node, definition in survey.nodes():
+        if node.command and chosen_command(node, definition) is None:
+            known = shown([c.name for c in definition.all_commands]) or "none, so leave Command out"
+            yield in_flow("Nodes", place, "Command"), f"{node.uses} has no command {node.command!r}; it has {known}"
+
+
+@rule("NODE_011", "NodeInvalidFlagValue")
+def invalid_flag_value(survey: Survey) -> Iterator[Fault]:
+    """A value, or a default, that does not fit its flag; or one that the command would take for an option."""
+    parameters = {parameter.name: parameter for parameter in survey.flow.parameters}
+    for place, node, definition in survey.nodes():
+        declared = {flag.name: flag for flag in definition.flags}
+        for nth, flag in enumerate(node.flags):
+            problem = _value_problem(flag, declared.get(flag.name), parameters)
+            if problem:
+                yield in_flow("Nodes", place, "Flags", nth, "Value"), problem
+        for problem in _option_problems(node, definition):
+            yield in_flow("Nodes", place, "Flags"), problem
+    for place, definition in enumerate(survey.defs):
+        for nth, flag in enumerate(definition.flags):
+            if flag.default is not None and not fits_type(flag.default, flag.type):
+                yield in_defs(place, "Flags", nth, "Default"), f"the default of flag {flag.name} is no {flag.type}"
+
+
+def _value_problem(flag: FlowFlag, declared: FlagDef | None, parameters: Mapping[str, FlowParameter]) -> str:
+    text = "" if flag.value is None else flag_text(flag.value)
+    named = PARAMETER_REFERENCE.findall(text)
+    unknown = [name for name in named if name not in parameters]
+    kind = declared.type if declared else FlagType.STRING
+    if unknown:
+        return f"the value of flag {flag.name} names parameter {unknown[0]}, which the flow does not declare"
+    if flag.value is None or kind is FlagType.STRING:
+        return ""
+    if not named:
+        return "" if fits_type(flag.value, kind) else f"{text[:80]!r} is no {kind}, as flag {flag.name} wants"
+    alone = PARAMETER_REFERENCE.fullmatch(text)
+    if alone and parameters[alone[1]].type in _PARAMETERS_THAT_FIT[kind]:
+        return ""
+    return f"flag {flag.name} is a {kind}: give a value, or one parameter of that type and nothing beside it"
+
+
+def _option_problems(node: FlowNode, definition: NodeDef) -> Iterator[str]:
+    command = chosen_command(node, definition)
+    if command is None:
+        return
+    flags = {flag.name: flag_text(flag.value) for flag in node.flags if flag.value is not None}
+    try:
+        argv = split(command.exec)
+    except ValueError:
+        return  # rule DEF_004 reports the quotation
+    yield from (problem for place in range(len(argv)) if (problem := option_problem(argv, place, flags)))
+
+
+@rule("NODE_012", "NodeInvalidID")
+def invalid_id(survey: Survey) -> Iterator[Fault]:
+    """A node's ID has characters that names of containers and keys of objects cannot have."""
+    for place, node in enumerate(survey.flow.nodes):
+        if node.id and not NODE_ID.fullmatch(node.id):
+            hint = "an ID has letters, digits, '_', '.' and '-', at most 63, and begins with a letter or digit"
+            yield in_flow("Nodes", place, "ID"), f"{node.id[:80]!r} cannot be an ID; {hint}"
+
+
+@rule("NODE_013", "NodeDuplicateName")
+def duplicate_name(survey: Survey) -> Iterator[Fault]:
+    """A node binds a port, or sets a flag, twice; names that make one environment variable count as one."""
+    for place, node in enumerate(survey.flow.nodes):
+        for side, names in (
+            ("Inputs", [binding.name for binding in node.inputs]),
+            ("Outputs", [binding.name for binding in node.outputs]),
+            ("Flags", [flag.name for flag in node.flags]),
+        ):
+            counts = Counter(env_name(name) for name in names if name)
+            twice = [name for name, count in counts.items() if count > 1]
+            if twice:
+                yield in_flow("Nodes", place, side), f"{shown(twice)} is named more than once; name each once"

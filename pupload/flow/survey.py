@@ -1,0 +1,160 @@
+"""A flow with everything that rules and compiler ask of it, found once. PURE.
+
+Nodes and ports are known by their place in the document, so that equal names cannot confuse anything.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pupload.flow.mime import ANY
+from pupload.flow.model import DataWell, Flow, FlowBinding, FlowNode
+from pupload.flow.nodedef import CommandDef, NodeDef, PortDef
+from pupload.flow.paths import in_flow
+from pupload.flow.plan import DEFAULT_STORE
+from pupload.tiers import Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A bound port. `side` is Inputs or Outputs; `known` is False for a name that the def does not declare."""
+
+    node: int
+    side: str
+    place: int
+    name: str
+    edge: str
+    types: tuple[str, ...]
+    required: bool
+    known: bool
+
+    @property
+    def path(self) -> str:
+        """Where it stands in the document."""
+        return in_flow("Nodes", self.node, self.side, self.place)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """`defs_of_nodes`, `ports` go by the node's place; `producers`, `consumers`, `wells` by the edge's name."""
+
+    flow: Flow
+    defs: Sequence[NodeDef]
+    tiers: Mapping[str, Tier]
+    server_stores: frozenset[str]
+    flow_stores: frozenset[str]
+    max_nodes: int
+    defs_of_nodes: Sequence[NodeDef | None]
+    ports: Sequence[tuple[Port, ...]]
+    producers: Mapping[str, Sequence[Port]]
+    consumers: Mapping[str, Sequence[Port]]
+    wells: Mapping[str, DataWell]
+
+    def nodes(self) -> Iterator[tuple[int, FlowNode, NodeDef]]:
+        """Place, node and def of every node whose def is there."""
+        for place, (node, definition) in enumerate(zip(self.flow.nodes, self.defs_of_nodes, strict=True)):
+            if definition is not None:
+                yield place, node, definition
+
+    def edges(self) -> list[str]:
+        """Every edge that a node names, in the order of the document."""
+        return list(dict.fromkeys(port.edge for ports in self.ports for port in ports if port.edge))
+
+    def arcs(self) -> Iterator[tuple[int, int]]:
+        """Producer and consumer of every edge, by place."""
+        for edge, producers in self.producers.items():
+            for consumer in self.consumers.get(edge, ()):
+                yield producers[0].node, consumer.node
+
+    def well_of(self, edge: str) -> DataWell | None:
+        """The well that says where `edge` is kept: its own, else the flow's default one."""
+        return self.wells.get(edge) or self.flow.default_data_well
+
+    def has_store(self, name: str) -> bool:
+        """True when the server, or the flow itself, declares the store `name`."""
+        return name in self.server_stores or name in self.flow_stores
+
+    def default_store(self) -> str | None:
+        """The store of edges whose well names none; None when neither the flow nor the server has one."""
+        well = self.flow.default_data_well
+        if well is not None and well.store:
+            return well.store
+        return DEFAULT_STORE if self.has_store(DEFAULT_STORE) else None
+
+    def last_resort(self) -> str | None:
+        """The store of a produced edge that no well and no default store keeps: the flow's first."""
+        return next((s.name for s in self.flow.stores), None)
+
+
+def survey(
+    flow: Flow, defs: Sequence[NodeDef], *, tiers: Mapping[str, Tier], stores: Collection[str], max_nodes: int
+) -> Survey:
+    """What `flow` says, looked up in linear time."""
+    by_reference = _by_reference(defs)
+    defs_of_nodes = [by_reference.get(node.uses) for node in flow.nodes]
+    ports = [tuple(_ports(place, node, defs_of_nodes[place])) for place, node in enumerate(flow.nodes)]
+    return Survey(
+        flow=flow,
+        defs=defs,
+        tiers=tiers,
+        server_stores=frozenset(stores),
+        flow_stores=frozenset(s.name for s in flow.stores if not s.names_a_server_store),
+        max_nodes=max_nodes,
+        defs_of_nodes=defs_of_nodes,
+        ports=ports,
+        producers=_by_edge(ports, "Outputs"),
+        consumers=_by_edge(ports, "Inputs"),
+        wells={well.edge: well for well in reversed(flow.data_wells)},
+    )
+
+
+def chosen_command(node: FlowNode, definition: NodeDef) -> CommandDef | None:
+    """The command that `node` runs: the one it names, else the def's first; None when there is none such."""
+    commands = definition.all_commands
+    if node.command:
+        return next((c for c in commands if c.name == node.command), None)
+    return commands[0] if commands else None
+
+
+def version_order(version: str) -> list[tuple[int, int | str]]:
+    """A sort key under which newer versions are greater; a release is newer than what leads up to it.
+
+    >>> sorted(["1.10", "1.9", "2.0-rc1", "2.0", ""], key=version_order)
+    ['', '1.9', '1.10', '2.0-rc1', '2.0']
+    """
+    parts = re.findall(r"\d+|[a-z]+", version.lower().removeprefix("v"))
+    ordered: list[tuple[int, int | str]] = [(2, int(part)) if part.isdecimal() else (0, part) for part in parts]
+    return [*ordered, (1, 0)] if parts else []
+
+
+def _by_reference(defs: Sequence[NodeDef]) -> dict[str, NodeDef]:
+    """Defs by what `Uses` may say: `publisher/name@version`, and without a version the newest."""
+    found: dict[str, NodeDef] = {}
+    for definition in sorted(defs, key=lambda d: version_order(d.version)):
+        found[definition.reference] = definition
+    for definition in reversed(defs):
+        if definition.version:
+            found[f"{definition.reference}@{definition.version}"] = definition
+    return found
+
+
+def _ports(place: int, node: FlowNode, definition: NodeDef | None) -> Iterator[Port]:
+    yield from _side(place, "Inputs", node.inputs, definition.inputs if definition else ())
+    yield from _side(place, "Outputs", node.outputs, definition.outputs if definition else ())
+
+
+def _side(node: int, side: str, bound: Sequence[FlowBinding], declared: Sequence[PortDef]) -> Iterator[Port]:
+    by_name = {port.name: port for port in declared}
+    for place, binding in enumerate(bound):
+        port = by_name.get(binding.name)
+        types = tuple(port.type) if port else (ANY,)
+        required = port.required if port else True
+        known = port is not None or not declared
+        yield Port(node, side, place, binding.name, binding.edge, types, required, known)
+
+
+def _by_edge(ports: Sequence[tuple[Port, ...]], side: str) -> dict[str, list[Port]]:
+    found: dict[str, list[Port]] = {}
+    for port in (port for of_node in ports for port in of_node if port.side == side and port.edge):
+        found.setdefault(port.edge, []).append(port)
+    return found

@@ -1,0 +1,138 @@
+"""The worker's client of its controller."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+import aiohttp
+from pydantic import ValidationError
+
+from pupload.document import Document
+from pupload.errors import ControllerUnavailable, Defect, Forbidden, LostLease, NotFound, Unauthorized
+from pupload.protocol import (
+    Assignment,
+    Beat,
+    BeatAnswer,
+    Claim,
+    Claimed,
+    Finish,
+    Finished,
+    Hello,
+    Lines,
+    Sign,
+    Signed,
+    Welcome,
+)
+
+PATH = "/api/v1/worker/"
+CALL_S = 15.0
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 5.0
+
+D = TypeVar("D", bound=Document)
+
+
+async def pauses(first_s: float = FIRST_PAUSE_S, longest_s: float = LONGEST_PAUSE_S) -> AsyncIterator[int]:
+    """0, 1, 2 …, with a growing pause before each but the first; full jitter keeps workers from marching in step."""
+    attempt = 0
+    while True:
+        yield attempt
+        await asyncio.sleep(min(longest_s, first_s * 2.0 ** min(attempt, 20)) * (0.5 + random.random() / 2))  # noqa: S311
+        attempt += 1
+
+
+class Control:
+    """One controller, spoken to over kept connections with the worker's token."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._base = url.rstrip("/") + PATH
+        self._session = aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {token}"},
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def hello(self, hello: Hello) -> Welcome:
+        """Introduce this instance; asked until the controller answers."""
+        async for _ in pauses():
+            try:
+                return await self._ask("hello", hello, Welcome)
+            except ControllerUnavailable:
+                continue
+        raise Defect("pauses never end")
+
+    async def claim(self, claim: Claim) -> list[Assignment]:
+        """Work, or nothing after `claim.wait_s`."""
+        claimed = await self._ask("claim", claim, Claimed, claim.wait_s + CALL_S)
+        return claimed.assignments
+
+    async def beat(self, beat: Beat) -> BeatAnswer:
+        """One sign of life; the steady ones come from a thread of their own."""
+        return await self._ask("beat", beat, BeatAnswer, beat.wait_s + CALL_S)
+
+    async def sign(self, sign: Sign) -> Signed:
+        """URLs for a phase that begins now; asked until the controller answers."""
+        async for _ in pauses():
+            try:
+                return await self._ask("sign", sign, Signed)
+            except ControllerUnavailable:
+                continue
+        raise Defect("pauses never end")
+
+    async def lines(self, lines: Lines) -> None:
+        """Log lines for those who watch."""
+        await self._post("logs", lines, CALL_S)
+
+    async def finish(self, finish: Finish) -> list[Assignment]:
+        """The next work; asked until the controller answers. One that was accepted unheard is LostLease then."""
+        async for _ in pauses():
+            try:
+                return (await self._ask("finish", finish, Finished)).assignments
+            except ControllerUnavailable:
+                continue
+        raise Defect("pauses never end")
+
+    async def _ask(self, verb: str, document: Document, answer: type[D], within_s: float = CALL_S) -> D:
+        body = await self._post(verb, document, within_s)
+        try:
+            return answer.model_validate_json(body)
+        except ValidationError as error:
+            raise ControllerUnavailable(f"the controller's answer to {verb} is not readable: {error}") from error
+
+    async def _post(self, verb: str, document: Document, within_s: float) -> bytes:
+        body = document.model_dump_json(by_alias=True).encode()
+        headers = {"Content-Type": "application/json"}
+        try:
+            async with (
+                asyncio.timeout(within_s),
+                self._session.post(self._base + verb, data=body, headers=headers) as response,
+            ):
+                said = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ControllerUnavailable(f"the controller did not answer to {verb}: {error!r}") from error
+        _check(verb, response.status, said)
+        return said
+
+
+def _check(verb: str, status: int, said: bytes) -> None:
+    if status < 300:
+        return
+    text = said[:300].decode("utf-8", "replace")
+    match status:
+        case 401:
+            raise Unauthorized("the controller does not know this worker's token; make one with pup worker-token add")
+        case 403:
+            raise Forbidden(f"the controller forbids {verb}: {text}")
+        case 404:
+            raise NotFound(f"the controller does not know {verb}: {text}")
+        case 409:
+            raise LostLease(f"{verb}: {text}")
+        case 429 | 500 | 502 | 503 | 504:
+            raise ControllerUnavailable(f"the controller answered {status} to {verb}: {text}")
+        case _:
+            raise Defect(f"the controller refuses {verb} with {status}: {text}")

@@ -1,0 +1,59 @@
+"""The directory of one attempt: where its inputs lie and its outputs are written."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pupload.containers.janitor import remove_tree
+
+MARGIN_BYTES = 64 * 1024**2
+MARGIN_INODES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class WorkDir:
+    """`root` holds `in`, `out` and what the worker itself keeps. `owner` is (uid, gid) of the container's program."""
+
+    root: Path
+    owner: tuple[int, int]
+    out_device: int
+
+    @property
+    def inputs(self) -> Path:
+        """Where the container reads; mounted read-only."""
+        return self.root / "in"
+
+    @property
+    def outputs(self) -> Path:
+        """Where the container writes."""
+        return self.root / "out"
+
+
+def make_work_dir(parent: Path, name: str, owner: tuple[int, int]) -> WorkDir:
+    """A fresh directory for the attempt `name`; an older one of that name is removed.
+
+    Errors: OSError.
+    """
+    root = parent / name
+    if root.exists():
+        remove_tree(root)
+    for folder, mode in ((root, 0o700), (root / "in", 0o755), (root / "out", 0o700)):
+        folder.mkdir(mode=mode)
+        # The umask may have taken the traverse bit that the container's user needs.
+        folder.chmod(mode)
+    if os.geteuid() == 0:
+        os.chown(root, *owner)
+        os.chown(root / "out", *owner)
+    return WorkDir(root, owner, (root / "out").stat().st_dev)
+
+
+def lacking(parent: Path, needed_bytes: int) -> str:
+    """Why `parent` has no room for files of that size; "" when it has."""
+    disk = os.statvfs(parent)
+    free = disk.f_bavail * disk.f_frsize
+    if free < needed_bytes + MARGIN_BYTES:
+        return f"{free} bytes are free under the worker's directory, {needed_bytes + MARGIN_BYTES} are needed"
+    # Some file systems make inodes as they need them and say that there are none.
+    if disk.f_files and disk.f_favail < MARGIN_INODES:
+        return f"{disk.f_favail} inodes are free under the worker's directory, {MARGIN_INODES} are needed"
+    return ""
