@@ -86,7 +86,7 @@ def _make(engine: docker.DockerClient, image: str, release: str) -> str:
     mirror = _mirror(release)
     print(f"no registry answers: making {image} by debootstrap, about a minute", flush=True)
     if shutil.which("debootstrap") is None:
-        run_quietly("apt-get", "install", "-y", "--no-install-recommends", "debootstrap")
+        install("debootstrap")
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="pupload-base-") as root:
         _bootstrap(Path(root), release, mirror)
         _import(engine, Path(root), image)
@@ -127,6 +127,15 @@ def _import(engine: docker.DockerClient, root: Path, image: str) -> None:
         engine.api.import_image_from_stream(packed.stdout, repository=repository, tag=tag)
     if packed.returncode:
         raise NotBuilt(f"tar could not pack the new base image (exit code {packed.returncode})")
+
+
+def install(package: str) -> None:
+    """Installs a package of this machine's Debian or Ubuntu; only root may.
+
+    Errors: NotBuilt.
+    """
+    run_quietly("apt-get", "update")
+    run_quietly("apt-get", "install", "-y", "--no-install-recommends", package)
 
 
 def run_quietly(*argv: str) -> None:

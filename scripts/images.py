@@ -15,7 +15,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import docker
-from base_image import NotBuilt, base_image, run_quietly
+from base_image import NotBuilt, base_image, install
 from docker.errors import BuildError, DockerException, ImageNotFound
 from docker.models.images import Image
 
@@ -88,7 +88,7 @@ def rclone_context() -> Context:
 def _busybox() -> Path:
     packaged = Path("/bin/busybox")
     if not packaged.exists() and os.geteuid() == 0 and shutil.which("apt-get"):
-        run_quietly("apt-get", "install", "-y", "busybox-static")
+        install("busybox-static")
     if not packaged.exists():
         raise NotBuilt("the tests' image needs a static busybox: install your system's busybox-static")
     return packaged
