@@ -145,24 +145,43 @@ def a_run(plan: Plan, end: End | None = None, present: Iterable[str] = (), **sta
     return replace(run, finished_at=at()) if status_of(run) in TERMINAL else run
 
 
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One event of a story: the run before it, and the step that it made."""
+
+    before: Run
+    event: Event
+    step: Step
+
+
 @dataclass
 class Story:
-    """A run from its beginning, and every step that it took. Each telling is a second after the one before."""
+    """A run from its beginning, and everything that happened to it. Each telling is a second after the one before."""
 
     run: Run
-    steps: list[Step] = field(default_factory=list)
+    scenes: list[Scene] = field(default_factory=list)
 
     def tell(self, event: Event) -> Step:
         """The step that the event makes; the run is where it leads."""
         step = transition(self.run, event)
+        self.scenes.append(Scene(self.run, event, step))
         self.run = step.run
-        self.steps.append(step)
         return step
+
+    @property
+    def plan(self) -> Plan:
+        """What the run executes."""
+        return self.run.plan
+
+    @property
+    def steps(self) -> list[Step]:
+        """Every step so far, the stale ones too."""
+        return [scene.step for scene in self.scenes]
 
     @property
     def now(self) -> datetime:
         """The moment of the next event."""
-        return at(len(self.steps))
+        return at(len(self.scenes))
 
     def status(self) -> RunStatus:
         """Where the run is."""
@@ -211,7 +230,7 @@ class Story:
     def succeed(self, node: str, attempt: int | None = None, absent: Iterable[str] = ()) -> Step:
         """The attempt ends well, with an object on every output edge but the absent ones."""
         number = self.node(node).attempt if attempt is None else attempt
-        return self.tell(a_success(self.run.plan, node, number, absent, self.now))
+        return self.tell(a_success(self.plan, node, number, absent, self.now))
 
     def fail(
         self,
@@ -257,7 +276,7 @@ def a_story(*lines: str, fail_fast: bool = True, max_attempts: int = 3, max_rest
 def a_started_story(*lines: str, fail_fast: bool = True, max_attempts: int = 3, max_restarts: int = 3) -> Story:
     """A run of these nodes with every object from outside there at its start."""
     story = a_story(*lines, fail_fast=fail_fast, max_attempts=max_attempts, max_restarts=max_restarts)
-    story.create(*sources(story.run.plan))
+    story.create(*sources(story.plan))
     return story
 
 
