@@ -4,21 +4,20 @@ from collections.abc import Collection, Mapping, Sequence
 
 from pupload.flow.model import Flow
 from pupload.flow.nodedef import NodeDef
-
-# Importing a module of rules is what registers them, in the order in which findings are listed.
-from pupload.flow.rules import flow as _flow
-from pupload.flow.rules import node as _node  # noqa: F401
-from pupload.flow.rules import edge as _edge  # noqa: F401, I001
-from pupload.flow.rules import well as _well  # noqa: F401
-from pupload.flow.rules import store as _store  # noqa: F401
-from pupload.flow.rules import nodedef as _nodedef  # noqa: F401
-from pupload.flow.rules.rule import RULES, Finding, Rule, Severity
+from pupload.flow.rules import edge, node, nodedef, store, well
+from pupload.flow.rules import flow as whole_flow
+from pupload.flow.rules.rule import Finding, Rule, Severity, rules_of
 from pupload.flow.survey import survey
 from pupload.tiers import Tier
 
 __all__ = ["RULES", "Finding", "Rule", "Severity", "check", "errors_in"]
 
 MAX_NODES = 10_000
+
+RULES: dict[str, Rule] = {
+    rule.code: rule for module in (whole_flow, node, nodedef, edge, well, store) for rule in rules_of(module.__name__)
+}
+"""Every rule by its code, in the order in which findings are listed."""
 
 
 def check(

@@ -92,16 +92,17 @@ _SAME = (
 )
 _CANONICAL = {spelling: row[0] for row in _SAME for spelling in row}
 
+# fmt: off
 _TEXT_APPLICATIONS = frozenset(
-    """
-    application/csv application/ecmascript application/graphql application/javascript application/json
-    application/json5 application/jsonl application/ndjson application/rtf application/sql application/toml
-    application/typescript application/x-csh application/x-httpd-php application/x-javascript application/x-json
-    application/x-latex application/x-ndjson application/x-perl application/x-php application/x-python
-    application/x-ruby application/x-sh application/x-shellscript application/x-sql application/x-subrip
-    application/x-tcl application/x-tex application/x-toml application/x-yaml application/xml application/yaml
-    """.split()
+    "application/" + minor
+    for minor in (
+        "csv", "ecmascript", "graphql", "javascript", "json", "json5", "jsonl", "ndjson", "rtf", "sql",
+        "toml", "typescript", "x-csh", "x-httpd-php", "x-javascript", "x-json", "x-latex", "x-ndjson",
+        "x-perl", "x-php", "x-python", "x-ruby", "x-sh", "x-shellscript", "x-sql", "x-subrip", "x-tcl",
+        "x-tex", "x-toml", "x-yaml", "xml", "yaml",
+    )
 )
+# fmt: on
 
 
 def normal(mime: str) -> str:

@@ -45,11 +45,9 @@ def _mismatches(survey: Survey, maker: Port, consumers: Sequence[Port]) -> Itera
         if maker.types and consumer.types and not mime.overlap(maker.types, consumer.types):
             node = survey.flow.nodes[maker.node].id
             verb = "makes" if maker.side == "Outputs" else "takes"
-            yield (
-                consumer.path,
-                f"port {consumer.name} takes {', '.join(consumer.types)}, but node {node} {verb} {', '.join(maker.types)}"
-                f" at edge {consumer.edge}; put a node between them that converts",
-            )
+            wants, has = ", ".join(consumer.types), ", ".join(maker.types)
+            what = f"port {consumer.name} takes {wants}, but node {node} {verb} {has} at edge {consumer.edge}"
+            yield consumer.path, f"{what}; put a node between them that converts"
 
 
 @rule("EDGE_005", "EdgeInvalidName")
@@ -57,7 +55,7 @@ def invalid_name(survey: Survey) -> Iterator[Fault]:
     """A port is bound to no edge, or to one whose name cannot be part of a key."""
     for port in (port for ports in survey.ports for port in ports):
         if not EDGE_NAME.fullmatch(port.edge):
-            hint = "an edge's name has letters, digits, '_', '-' and '.', at most 128, and begins with none of the last two"
+            hint = "an edge's name has letters, digits, '_', '-', '.', at most 128, the first no '-' or '.'"
             yield f"{port.path}.Edge", f"{port.edge[:80]!r} cannot be an edge; {hint}"
 
 

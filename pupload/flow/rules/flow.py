@@ -99,7 +99,7 @@ def _fits_number(value: JsonValue, *, whole: bool) -> bool:
         number = float(value)
     except ValueError:
         return False
-    # int() and float() read "1_000" and "١"; a program that gets the text would not.
+    # float() reads "1_000", blanks around and digits of any script; a program that gets the text would not.
     plain = not isinstance(value, str) or (value.isascii() and "_" not in value and value == value.strip())
     spelled_whole = not isinstance(value, str) or value.lstrip("+-").isdecimal()
     return plain and math.isfinite(number) and (not whole or (number.is_integer() and spelled_whole))

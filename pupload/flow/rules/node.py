@@ -142,9 +142,10 @@ def invalid_flag_value(survey: Survey) -> Iterator[Fault]:
         for problem in _option_problems(node, definition):
             yield in_flow("Nodes", place, "Flags"), problem
     for place, definition in enumerate(survey.defs):
-        for nth, flag in enumerate(definition.flags):
-            if flag.default is not None and not fits_type(flag.default, flag.type):
-                yield in_defs(place, "Flags", nth, "Default"), f"the default of flag {flag.name} is no {flag.type}"
+        for nth, flag_def in enumerate(definition.flags):
+            if flag_def.default is not None and not fits_type(flag_def.default, flag_def.type):
+                message = f"the default of flag {flag_def.name} is no {flag_def.type}"
+                yield in_defs(place, "Flags", nth, "Default"), message
 
 
 def _value_problem(flag: FlowFlag, declared: FlagDef | None, parameters: Mapping[str, FlowParameter]) -> str:

@@ -1,6 +1,7 @@
 """Rules about node definitions: their names, image and commands. PURE."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator
 
 from pupload.flow.argv import split, variables
@@ -46,29 +47,46 @@ def invalid_image(survey: Survey) -> Iterator[Fault]:
 
 @rule("DEF_003", "DefUnknownVariable")
 def unknown_variable(survey: Survey) -> Iterator[Fault]:
-    """Exec names a variable that is no port or flag of a def that declares them, or that is more than one."""
+    """Exec names a variable that is no port or flag, or that is more than one.
+
+    A def that leaves ports or flags undeclared has those that the nodes using it bind and set.
+    """
+    used = _names_in_use(survey)
     for place, definition in enumerate(survey.defs):
-        open_names = not (definition.inputs and definition.outputs and definition.flags)
         counts = _counts(definition)
+        in_use = used.get(id(definition))
+        if in_use is None and _leaves_names_open(definition):
+            continue
+        known = counts.keys() | (in_use or set())
         for path, command in _commands(place, definition):
-            names = variables(_arguments(command))
-            yield from _variable_faults(path, names, counts, open_names=open_names)
+            yield from _variable_faults(path, variables(_arguments(command)), known, counts)
 
 
-def _counts(definition: NodeDef) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for named in (*definition.inputs, *definition.outputs, *definition.flags):
-        counts[named.name] = counts.get(named.name, 0) + 1
-    return counts
+def _names_in_use(survey: Survey) -> dict[int, set[str]]:
+    """The names that nodes bind and set, by the identity of their def."""
+    used: dict[int, set[str]] = {}
+    for _, node, definition in survey.nodes():
+        names = used.setdefault(id(definition), set())
+        names.update(bound.name for bound in (*node.inputs, *node.outputs))
+        names.update(flag.name for flag in node.flags)
+    return used
 
 
-def _variable_faults(path: str, names: list[str], counts: dict[str, int], *, open_names: bool) -> Iterator[Fault]:
-    known: Collection[str] = counts
+def _leaves_names_open(definition: NodeDef) -> bool:
+    return not (definition.inputs and definition.outputs and definition.flags)
+
+
+def _counts(definition: NodeDef) -> Counter[str]:
+    ports = [port.name for port in (*definition.inputs, *definition.outputs)]
+    return Counter(ports + [flag.name for flag in definition.flags])
+
+
+def _variable_faults(path: str, names: list[str], known: Collection[str], counts: Counter[str]) -> Iterator[Fault]:
     for name in names:
-        if name not in known and not open_names:
+        if name not in known:
             hint = "write $NAME without braces to leave it to the program"
-            yield path, f"${{{name}}} is no port or flag; there are {shown(list(known))}; {hint}"
-        elif counts.get(name, 1) > 1:
+            yield path, f"${{{name}}} is no port or flag; there are {shown(sorted(known))}; {hint}"
+        elif counts[name] > 1:
             yield path, f"${{{name}}} names more than one port or flag; rename them apart"
 
 
@@ -96,7 +114,7 @@ def duplicate_name(survey: Survey) -> Iterator[Fault]:
             ("Outputs", [port.name for port in definition.outputs]),
             ("Flags", [flag.name for flag in definition.flags]),
         ):
-            twice = sorted({name for name in names if names.count(name) > 1})
+            twice = [name for name, count in Counter(names).items() if count > 1]
             if twice:
                 yield in_defs(place, side), f"{shown(twice)} is declared twice; rename one"
 

@@ -44,8 +44,7 @@ class Rule:
             yield Finding(code=self.code, name=self.name, severity=self.severity, path=path, message=message)
 
 
-RULES: dict[str, Rule] = {}
-"""Every rule by its code, in the order in which findings are listed."""
+_REGISTERED: dict[str, Rule] = {}
 
 
 def rule(
@@ -54,12 +53,17 @@ def rule(
     """Make the function the rule that owns `code`."""
 
     def register(faults: Callable[[Survey], Iterator[Fault]]) -> Callable[[Survey], Iterator[Fault]]:
-        if code in RULES:
+        if code in _REGISTERED:
             raise ValueError(f"two rules own {code}")
-        RULES[code] = Rule(code, name, severity, faults)
+        _REGISTERED[code] = Rule(code, name, severity, faults)
         return faults
 
     return register
+
+
+def rules_of(module: str) -> list[Rule]:
+    """The rules that the module of that name defines, in its order."""
+    return [rule for rule in _REGISTERED.values() if rule.faults.__module__ == module]
 
 
 def shown(names: list[str], most: int = 20) -> str:

@@ -29,7 +29,8 @@ def not_found(survey: Survey) -> Iterator[Fault]:
 
 
 def _needs_a_place(survey: Survey) -> bool:
-    return any(edge in survey.consumers and not _has_own_store(survey, edge) for edge in survey.producers)
+    kept = [*survey.producers, *(edge for edge in survey.wells if edge in survey.consumers)]
+    return any(not _has_own_store(survey, edge) for edge in kept)
 
 
 def _has_own_store(survey: Survey, edge: str) -> bool:
