@@ -7,6 +7,7 @@ Source: contract.md 6.
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 
 from pupload.errors import InvalidRequest
 from pupload.flow.names import env_name
@@ -15,6 +16,7 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z0-9_][A-Za-z0-9_.-]*)\}")
 _NUMBER = re.compile(r"-\d+(\.\d*)?([eE][+-]?\d+)?|-\.\d+")
 
 
+@lru_cache(maxsize=256)
 def split(command: str) -> tuple[str, ...]:
     """The arguments that `command` says, by POSIX shell quoting.
 

@@ -80,7 +80,7 @@ def _node(surveyed: Survey, place: int, position: int, node_timeout_s: float) ->
         image=definition.image,
         tier=surveyed.tiers[node.tier or definition.tier or DEFAULT_TIER],
         argv=argv,
-        env=definition.env,
+        env=dict(sorted(definition.env.items())),
         flags=_flags(node, definition),
         flag_names=_flag_names(argv or (), surveyed.ports[place], node, definition),
         inputs=tuple(_input(port) for port in surveyed.ports[place] if port.side == "Inputs"),
@@ -103,7 +103,7 @@ def _flags(node: FlowNode, definition: NodeDef) -> dict[str, str]:
     kinds = {flag.name: flag.type for flag in definition.flags}
     values = {flag.name: flag.default for flag in definition.flags if flag.default is not None}
     values |= {flag.name: flag.value for flag in node.flags if flag.value is not None}
-    return {name: typed_text(value, kinds.get(name, "string")) for name, value in values.items()}
+    return {name: typed_text(value, kinds.get(name, "string")) for name, value in sorted(values.items())}
 
 
 def _flag_names(argv: Sequence[str], ports: Sequence[Port], node: FlowNode, definition: NodeDef) -> tuple[str, ...]:
@@ -185,11 +185,8 @@ def _stores(flow: Flow) -> Iterator[StorePlan]:
 
 
 def _digest(plan: Plan, flow: Flow) -> str:
-    content = json.loads(dump_plan(plan))
-    for node in content["nodes"].values():
-        node["retry"]["on"].sort()
-    content["parameters"] = [parameter.wire() for parameter in flow.parameters]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    parameters = [parameter.wire() for parameter in flow.parameters]
+    return hashlib.sha256(dump_plan(plan) + json.dumps(parameters, sort_keys=True).encode()).hexdigest()
 
 
 def _filled(plan: Plan, values: Mapping[str, str]) -> Plan:

@@ -7,9 +7,9 @@ nothing else. It is stored as JSON through `dump_plan` and `load_plan`.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NewType
+from typing import Annotated, NewType
 
-from pydantic import TypeAdapter
+from pydantic import PlainSerializer, TypeAdapter
 
 from pupload.tiers import Tier
 
@@ -49,7 +49,9 @@ class Retry:
 
     delay_s: float = 1.0
     max_delay_s: float = 360.0
-    on: frozenset[Reason] = frozenset({Reason.EXIT, Reason.OOM, Reason.TIMEOUT, Reason.IMAGE, Reason.TRANSFER})
+    on: Annotated[frozenset[Reason], PlainSerializer(sorted)] = frozenset(
+        {Reason.EXIT, Reason.OOM, Reason.TIMEOUT, Reason.IMAGE, Reason.TRANSFER}
+    )
 
 
 @dataclass(frozen=True, slots=True)
