@@ -25,7 +25,7 @@ from typing import Any
 import aiohttp
 import docker
 from bench_floor import CHAIN, FAN, IMAGE, Copy, by_api, by_cli, chain, fan, seconds
-from http_client import ready
+from probe import ready
 
 PORT = 18234
 URL = f"http://127.0.0.1:{PORT}"

@@ -120,11 +120,11 @@ need_images() { .venv/bin/python scripts/images.py "$@"; }
 start_server() {
     local url="http://127.0.0.1:$1" log="$2/dev.log"
     mkdir -p "$2"
-    if .venv/bin/python scripts/http_client.py ready "$url" 0; then
+    if .venv/bin/python scripts/probe.py ready "$url" 0; then
         fail "something answers at port $1 already: stop it, or choose another with --port"
     fi
     setsid .venv/bin/pup dev --port "$1" --data "$2" >"$log" 2>&1 </dev/null &
     SERVER_PID=$!
-    .venv/bin/python scripts/http_client.py ready "$url" 60 "$SERVER_PID" ||
+    .venv/bin/python scripts/probe.py ready "$url" 60 "$SERVER_PID" ||
         { tail -n 40 "$log" >&2; fail "pup dev did not become ready; the end of $log is above"; }
 }

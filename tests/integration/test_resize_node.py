@@ -1,6 +1,7 @@
 """The shipped picture node, run as the worker runs it: no network, no capabilities, read-only root, not root."""
 
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,16 @@ def turned(jpeg: bytes, orientation: int) -> bytes:
     tiff = b"II*\x00" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 0)
     exif = b"Exif\x00\x00" + tiff
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
+
+
+def bomb(side: int) -> bytes:
+    """A few bytes of PNG that claim to be a white picture of `side` times `side` pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * side)) + chunk(b"IEND", b"")
 
 
 def test_environment_alone_tells_it_what_to_do(node: Node) -> None:
@@ -177,6 +188,8 @@ def test_a_sheet_puts_pictures_side_by_side(node: Node) -> None:
         pytest.param(b"%!PS-Adobe-3.0\n%%EOF\n", id="postscript"),
         pytest.param(PHOTO.read_bytes()[:30_000], id="cut short"),
         pytest.param(PHOTO.read_bytes()[:100], id="a head only"),
+        pytest.param(bomb(19_000), id="far more pixels than bytes"),
+        pytest.param(bomb(60_000), id="more pixels than any picture has"),
     ],
 )
 def test_what_is_no_whole_picture_is_refused(node: Node, content: bytes) -> None:

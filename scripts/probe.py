@@ -1,16 +1,13 @@
-"""The few requests that the scripts make of a server, with the standard library alone.
+"""What the scripts ask of a server and of its results, with the standard library alone.
 
-python scripts/http_client.py ready URL SECONDS [PID]    exit code 0 once /readyz says so; 1 when time or PID ends
-python scripts/http_client.py save URL FLOW EDGE FOLDER  saves an artifact of the flow's newest run
+python scripts/probe.py ready URL SECONDS [PID]    exit code 0 once /readyz says so; 1 when time or PID ends
+python scripts/probe.py save URL FLOW EDGE FOLDER  saves an artifact of the flow's newest run
 """
 
-import json
-import mimetypes
 import os
 import struct
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -41,22 +38,6 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def save(url: str, flow: str, edge: str, folder: Path) -> Path:
-    """The file in which the newest run's artifact of `edge` now is, named by flow, edge and type."""
-    run = _newest_run(url, flow)
-    with urllib.request.urlopen(f"{url}/api/v1/runs/{run}/artifacts/{edge}", timeout=60) as answer:
-        kind = mimetypes.guess_extension(answer.headers.get_content_type()) or ""
-        content = answer.read()
-    path = folder / f"{flow}-{edge}{kind}"
-    path.write_bytes(content)
-    return path
-
-
-def _newest_run(url: str, flow: str) -> str:
-    with urllib.request.urlopen(f"{url}/api/v1/runs?flow={flow}&limit=1", timeout=10) as answer:
-        return str(json.load(answer)["Runs"][0]["ID"])
-
-
 def jpeg_size(content: bytes) -> tuple[int, int]:
     """Width and height as the picture's own frame header says.
 
@@ -77,10 +58,9 @@ def main(arguments: list[str]) -> int:
     match arguments:
         case ["ready", url, seconds, *pid]:
             return 0 if ready(url, float(seconds), int(pid[0]) if pid else None) else 1
-        case ["save", url, flow, edge, folder]:
-            path = save(url, flow, edge, Path(folder))
-            width, height = jpeg_size(path.read_bytes())
-            print(f"{path}: {width} x {height} pixels, {path.stat().st_size} bytes")
+        case ["size", picture]:
+            width, height = jpeg_size(Path(picture).read_bytes())
+            print(f"{width} x {height} pixels")
             return 0
     print(__doc__, file=sys.stderr)
     return 2
