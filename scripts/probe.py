@@ -1,7 +1,7 @@
 """What the scripts ask of a server and of its results, with the standard library alone.
 
 python scripts/probe.py ready URL SECONDS [PID]    exit code 0 once /readyz says so; 1 when time or PID ends
-python scripts/probe.py save URL FLOW EDGE FOLDER  saves an artifact of the flow's newest run
+python scripts/probe.py size FILE                  width and height that a JPEG file tells of itself
 """
 
 import os
