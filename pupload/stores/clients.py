@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import threading
-from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 THREADS = 16
 """Requests that one store has under way at once; more wait for a thread."""
 
+_making = threading.Lock()  # a session is not for two threads at once
 _CONNECT_S = 3.0
 _READ_S = 15.0
 _COPY_S = 3600.0
@@ -28,24 +29,20 @@ class Clients:
 
     def __init__(self, address: StoreAddress) -> None:
         self._address = address
-        self._lock = threading.Lock()
         self._made: dict[str, S3Client] = {}
-        self._session: boto3.session.Session | None = None
 
     def asking(self) -> "S3Client":
         """The client for requests that answer soon."""
-        return self._client("asking", lambda: self._make(self._address.endpoint, _READ_S))
+        return self._client("asking", self._address.endpoint, _READ_S)
 
     def copying(self) -> "S3Client":
         """The client for copies, whose answer may take as long as the bytes do."""
-        return self._client("copying", lambda: self._make(self._address.endpoint, _COPY_S))
+        return self._client("copying", self._address.endpoint, _COPY_S)
 
     def signing(self, *, public: bool) -> "S3Client":
         """The client that signs for the public endpoint where there is one, else for the endpoint."""
-        endpoint = self._address.public_endpoint if public else None
-        if not endpoint or endpoint == self._address.endpoint:
-            return self.asking()
-        return self._client("public", lambda: self._make(endpoint, _READ_S))
+        outside = self._address.public_endpoint
+        return self._client("public", outside, _READ_S) if public and outside else self.asking()
 
     def warm(self) -> None:
         """Makes what signing needs, so that no signature waits for it."""
@@ -54,23 +51,18 @@ class Clients:
 
     def close(self) -> None:
         """Closes all connections."""
-        with self._lock:
-            for client in self._made.values():
-                client.close()
-            self._made.clear()
+        for client in self._made.values():
+            client.close()
 
-    def _client(self, role: str, make: "Callable[[], S3Client]") -> "S3Client":
-        made = self._made.get(role)
-        if made is not None:
-            return made
-        with self._lock:
-            if role not in self._made:
-                self._made[role] = make()
-            return self._made[role]
+    def _client(self, role: str, endpoint: str, read_s: float) -> "S3Client":
+        if role not in self._made:
+            with _making:
+                if role not in self._made:
+                    self._made[role] = self._new(endpoint, read_s)
+        return self._made[role]
 
-    def _make(self, endpoint: str, read_s: float) -> "S3Client":
-        self._session = self._session or _bare_session()
-        client = self._session.client(
+    def _new(self, endpoint: str, read_s: float) -> "S3Client":
+        client = _bare_session().client(
             "s3",
             endpoint_url=endpoint_url(endpoint, secure=self._address.secure),
             region_name=self._address.location,
@@ -93,7 +85,9 @@ def endpoint_url(endpoint: str, *, secure: bool) -> str:
     return f"{'https' if secure else 'http'}://{endpoint}"
 
 
+@cache
 def _bare_session() -> boto3.session.Session:
+    # One for all stores: it holds the description of the whole API, which takes 0.1 s to read.
     # Without these two, a profile or a shared file of whoever started us could stop or change a client.
     blank = {"profile": (None, None, None, None), "config_file": (None, None, "", None)}
     return boto3.session.Session(botocore_session=botocore.session.Session(session_vars=blank))

@@ -30,7 +30,7 @@ _LARGEST_COPY_BYTES = 5 * 1024**3
 _COPY_PART_BYTES = 512 * 1024**2
 _LONGEST_SIGNATURE_S = 7 * 86400
 _UPLOAD_S = 3600.0
-_KEYS_A_DELETE = 1000
+_KEYS_AT_ONCE = 1000
 
 
 class S3Store:
@@ -42,6 +42,7 @@ class S3Store:
     largest_copy_bytes = _LARGEST_COPY_BYTES
     """Beyond this, S3 copies only in parts."""
     copy_part_bytes = _COPY_PART_BYTES
+    keys_a_page = _KEYS_AT_ONCE
 
     def __init__(self, address: StoreAddress) -> None:
         self.name = address.name
@@ -109,8 +110,8 @@ class S3Store:
         return await self._ask(f"copy {source_key} to {target_key}", partial(self._copy, source_key, target_key))
 
     async def delete(self, keys: Sequence[str]) -> None:
-        for start in range(0, len(keys), _KEYS_A_DELETE):
-            some = keys[start : start + _KEYS_A_DELETE]
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[start : start + _KEYS_AT_ONCE]
             await self._ask(f"delete {len(some)} objects", partial(self._delete, some))
 
     async def list(self, prefix: str) -> AsyncIterator[Head]:
@@ -205,9 +206,8 @@ class S3Store:
                 raise refusal(self.address, f"delete {failed.get('Key', '')}", HTTPStatus.OK, failed.get("Code", ""))
 
     def _page(self, prefix: str, token: str, client: "S3Client") -> "ListObjectsV2OutputTypeDef":
-        if token:
-            return client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, ContinuationToken=token)
-        return client.list_objects_v2(Bucket=self._bucket, Prefix=prefix)
+        ask = partial(client.list_objects_v2, Bucket=self._bucket, Prefix=prefix, MaxKeys=self.keys_a_page)
+        return ask(ContinuationToken=token) if token else ask()
 
     async def _written(self, key: str, about: str) -> Head:
         head = await self.head(key)

@@ -1,0 +1,108 @@
+"""S3 servers for tests that nothing of ours starts in production: rclone by itself, and moto."""
+
+import contextlib
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pupload.stores import tether
+from pupload.stores.base import StoreAddress
+from pupload.stores.clients import Clients
+from pupload.stores.rclone import find_program
+
+ACCESS_KEY, SECRET_KEY = "tester", "a-secret-for-tests"
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class S3Server:
+    """A running server. `strict`: it checks signatures, their expiry and the length and digest of what it gets."""
+
+    endpoint: str
+    strict: bool
+
+    def new_bucket(self, kind: str = "s3") -> StoreAddress:
+        """The address of an empty bucket."""
+        bucket = f"bucket-{next(_numbers)}"
+        address = StoreAddress(
+            name="tested", type=kind, endpoint=self.endpoint, bucket=bucket, access_key=ACCESS_KEY,
+            secret_key=SECRET_KEY, secure=False,
+        )  # fmt: skip
+        clients = Clients(address)
+        clients.asking().create_bucket(Bucket=bucket)
+        clients.close()
+        return address
+
+
+@contextmanager
+def an_rclone() -> Iterator[S3Server]:
+    """rclone over a temporary folder, with the ETags that it gives by itself."""
+    with tempfile.TemporaryDirectory(prefix="pup-rclone-") as folder:
+        port = free_port()
+        command = [str(find_program()), "serve", "s3", "--addr", f"127.0.0.1:{port}", folder]
+        environment = {"RCLONE_AUTH_KEY": f'"{ACCESS_KEY},{SECRET_KEY}"', "RCLONE_CONFIG": ""}
+        with a_process(command, port, environment):
+            yield S3Server(f"127.0.0.1:{port}", strict=True)
+
+
+@contextmanager
+def a_moto() -> Iterator[S3Server]:
+    """moto's server, which believes every signature."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with a_process(command, port, dict(os.environ)):
+        yield S3Server(f"127.0.0.1:{port}", strict=False)
+
+
+@contextmanager
+def a_process(command: Sequence[str], port: int, environment: dict[str, str]) -> Iterator[int]:
+    """The id of a process that listens on `port`; it ends with the block, and with us."""
+    tethered = [sys.executable, tether.__file__, str(os.getpid()), *command]
+    with subprocess.Popen(tethered, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_for_port(port, process)
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
+    """Returns when something listens."""
+    ends_at = time.monotonic() + 30
+    while time.monotonic() < ends_at:
+        assert process is None or process.poll() is None, f"the server ended with {process.returncode}"
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"nothing listens on port {port}")
+
+
+def free_port() -> int:
+    """A port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def at(address: StoreAddress, endpoint: str) -> StoreAddress:
+    """The same bucket by another way."""
+    return replace(address, endpoint=endpoint)
+
+
+def processes_naming(text: str) -> list[int]:
+    """The processes with `text` in their arguments."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if text.encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+    return found
