@@ -1,0 +1,121 @@
+"""The controller put together: the only place that knows all its parts."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from pupload.config import ControllerConfig
+from pupload.controller.claims import Claims
+from pupload.controller.reconcile import Reconciler
+from pupload.controller.removal import Removal
+from pupload.controller.reports import Reports
+from pupload.controller.routes import events, reference, runs, server, worker
+from pupload.controller.routes.answering import errors
+from pupload.controller.secrets import secret_box
+from pupload.controller.service import Service
+from pupload.controller.signals import Signals
+from pupload.controller.state import PARTS, Parts
+from pupload.controller.stores import Stores
+from pupload.controller.submission import Submission
+from pupload.controller.uploads import Uploads
+from pupload.controller.views import Views
+from pupload.controller.workers import add_worker
+from pupload.db.pool import Database, open_database
+from pupload.errors import InvalidConfig
+from pupload.stores.base import Store
+from pupload.tiers import TIERS, own_tiers
+
+_LOG = logging.getLogger(__name__)
+_SHUTDOWN_S = 3.0
+
+ROUTES = [*reference.ROUTES, *runs.ROUTES, *events.ROUTES, *worker.ROUTES, *server.ROUTES]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningController:
+    """A controller that answers at `url`."""
+
+    url: str
+    parts: Parts
+
+    async def add_worker(self, name: str) -> str:
+        """A fresh token for the worker of this name."""
+        async with self.parts.service.database.connection() as connection:
+            return await add_worker(connection, name)
+
+
+@asynccontextmanager
+async def running_controller(
+    config: ControllerConfig, *, dsn: str, stores: Mapping[str, Store]
+) -> AsyncIterator[RunningController]:
+    """A controller on this database and these stores, one of them named `default`, as long as the block.
+
+    Errors: DatabaseUnavailable; InvalidConfig when it cannot listen.
+    """
+    database = await open_database(dsn, config.database_pool)
+    parts = wire(config, database, stores)
+    looks = asyncio.create_task(_look(config, parts))
+    runner = web.AppRunner(application(parts), access_log=None, shutdown_timeout=_SHUTDOWN_S, handler_cancellation=True)
+    try:
+        yield RunningController(await _listen(runner, config), parts)
+    finally:
+        looks.cancel()
+        with suppress(asyncio.CancelledError):
+            await looks
+        await runner.cleanup()
+        await parts.stores.close()
+        await database.close()
+
+
+def wire(config: ControllerConfig, database: Database, stores: Mapping[str, Store]) -> Parts:
+    """The parts, each given what it needs."""
+    tiers = {**TIERS, **own_tiers(config.tiers)}
+    box = secret_box(config)
+    service = Service(database)
+    known = Stores(stores, database, service.plans, box)
+    signals = Signals(database.dsn, enabled=config.notifications)
+    uploads = Uploads(config, service, known)
+    return Parts(
+        config=config,
+        service=service,
+        stores=known,
+        signals=signals,
+        uploads=uploads,
+        submission=Submission(config, service, known, uploads, box, tiers),
+        views=Views(config, service, known, uploads),
+        removal=Removal(service, known),
+        claims=Claims(config, service, known, signals, tiers),
+        reports=Reports(service, known),
+        tiers=tiers,
+    )
+
+
+def application(parts: Parts) -> web.Application:
+    """The HTTP side of the parts."""
+    app = web.Application(middlewares=[errors], client_max_size=parts.config.max_body_bytes)
+    app[PARTS] = parts
+    app.add_routes(ROUTES)
+    return app
+
+
+async def _look(config: ControllerConfig, parts: Parts) -> None:
+    reconciler = Reconciler(config, parts.service, parts.removal, list(parts.tiers))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(parts.signals.run())
+        group.create_task(parts.uploads.run())
+        group.create_task(reconciler.run())
+
+
+async def _listen(runner: web.AppRunner, config: ControllerConfig) -> str:
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, config.host, config.port).start()
+    except OSError as error:
+        raise InvalidConfig(f"cannot listen on {config.host}:{config.port}: {error.strerror}") from error
+    port = runner.addresses[0][1]
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    return f"http://{host}:{port}"

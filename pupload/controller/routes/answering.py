@@ -1,0 +1,120 @@
+"""Bodies in, answers and errors out: the one place where an exception becomes an HTTP status."""
+
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from pupload.document import Document
+from pupload.errors import (
+    CallerError,
+    Defect,
+    InvalidFlow,
+    InvalidRequest,
+    Malformed,
+    PuploadError,
+    TooLarge,
+    policy_of,
+)
+from pupload.flow.load import read_json
+from pupload.flow.paths import json_path
+
+_LOG = logging.getLogger(__name__)
+_REFERENCE = "/api/v1/flow/"
+_CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "TOO_LARGE"}
+
+D = TypeVar("D", bound=Document)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def answer(document: BaseModel, status: int = 200) -> web.Response:
+    """The document as a JSON answer."""
+    body = document.model_dump_json(by_alias=True).encode()
+    return web.Response(body=body, status=status, content_type="application/json")
+
+
+async def read_body(request: web.Request) -> object:
+    """The JSON value of the body.
+
+    Errors: Malformed; TooLarge.
+    """
+    try:
+        return read_json(await request.read())
+    except web.HTTPRequestEntityTooLarge as error:
+        raise TooLarge(f"a JSON body has at most {request.app._client_max_size} bytes") from error  # noqa: SLF001 - aiohttp has no other way to ask
+
+
+async def read_document(request: web.Request, kind: type[D]) -> D:
+    """The body as a document.
+
+    Errors: Malformed; InvalidRequest with all problems.
+    """
+    try:
+        return kind.model_validate(await read_body(request))
+    except ValidationError as error:
+        problems = [{"Path": json_path(e["loc"]), "Message": e["msg"]} for e in error.errors()]
+        raise InvalidRequest("the body has the wrong shape", details=problems) from error
+
+
+@web.middleware
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answers for errors, in the shape of the interface; every one carries the request's id."""
+    request_id = uuid.uuid4().hex
+    try:
+        return await handler(request)
+    except PuploadError as error:
+        return _refusal(request, error, request_id)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        refused = CallerError(f"{error.reason}: {request.method} {request.path}", code=_CODES.get(error.status))
+        return _render(request, refused, error.status, request_id, headers=_allow(error))
+    except Exception as error:  # noqa: BLE001 - see below
+        # The last line of defence: whatever it is, the client gets an answer, and we a trace.
+        _LOG.exception("request %s %s %s failed", request_id, request.method, request.path)
+        return _refusal(request, Defect(f"an internal error; its id is {request_id}"), request_id, cause=error)
+
+
+def _allow(error: web.HTTPException) -> dict[str, str]:
+    return {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+
+
+def _refusal(
+    request: web.Request, error: PuploadError, request_id: str, cause: Exception | None = None
+) -> web.Response:
+    policy = policy_of(error)
+    if cause is None:
+        _LOG.log(policy.level, "request %s %s %s: %s", request_id, request.method, request.path, error)
+    status = policy.status
+    if request.path.startswith(_REFERENCE) and isinstance(error, InvalidFlow | InvalidRequest | Malformed):
+        status = 400
+    return _render(request, error, status, request_id, headers={"Retry-After": "1"} if policy.retry else {})
+
+
+def _render(
+    request: web.Request, error: PuploadError, status: int, request_id: str, headers: dict[str, str]
+) -> web.Response:
+    body = {
+        "Code": error.error_code,
+        "Message": error.message,
+        "Details": [each.wire() if isinstance(each, Document) else each for each in error.details],
+        "RequestID": request_id,
+    }
+    member = "error" if request.path.startswith(_REFERENCE) else "Error"
+    return web.json_response({member: body}, status=status, headers=headers)
+
+
+def whole_number(request: web.Request, name: str, default: int, *, least: int, most: int) -> int:
+    """A query parameter as a number in range.
+
+    Errors: InvalidRequest.
+    """
+    text = request.query.get(name, "")
+    if not text:
+        return default
+    if not text.isascii() or not text.isdecimal() or not least <= int(text[:20]) <= most:
+        raise InvalidRequest(f"{name} must be a number from {least} to {most}")
+    return int(text)

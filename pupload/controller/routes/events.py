@@ -1,0 +1,91 @@
+"""A run's events and logs, whole and as they come. Source: contract.md 9; the SSE part of the HTML standard."""
+
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+from aiohttp_sse import sse_response
+
+from pupload.answers import LogRecord, RunEvent
+from pupload.controller.logs import NodeLogs
+from pupload.controller.routes.answering import answer, whole_number
+from pupload.controller.routes.runs import run_id_of
+from pupload.controller.signals import run_topic
+from pupload.controller.state import Parts, parts_of
+from pupload.document import Document
+from pupload.errors import InvalidRequest
+from pupload.run.commands import TERMINAL_RECORDS, RecordType
+from pupload.run.state import RunID
+
+_PAGE = 500
+_PING_S = 15.0
+_NO_END = 2**62
+
+
+class Logs(Document):
+    """The log of a node, all attempts, in order."""
+
+    logs: list[LogRecord]
+
+
+async def run_events(request: web.Request) -> web.StreamResponse:
+    """GET: every event after `Last-Event-ID` or `?after`, then those to come, up to the last one."""
+    run_id, parts = run_id_of(request), parts_of(request)
+    types = _types(request)
+    after = _after(request)
+    await parts.views.has_ended(run_id)
+    async with sse_response(request, sep="\n", ping_interval=_PING_S) as response:
+        async for event in follow(parts, run_id, after):
+            if not types or event.type in types or event.type in TERMINAL_RECORDS:
+                await response.send(event.model_dump_json(by_alias=True), id=str(event.seq), event=event.type)
+    stream: web.StreamResponse = response
+    return stream
+
+
+async def node_logs(request: web.Request) -> web.StreamResponse:
+    """GET: the node's log; with `?follow=1` as events, until the run is over."""
+    run_id, node, parts = run_id_of(request), request.match_info["node"], parts_of(request)
+    logs = NodeLogs(parts.service, parts.stores)
+    await logs.require(run_id, node)
+    if request.query.get("follow", "0") not in {"1", "true"}:
+        return answer(Logs(logs=await logs.whole(run_id, node)))
+    async with sse_response(request, sep="\n", ping_interval=_PING_S) as response:
+        async for event in follow(parts, run_id, _after(request)):
+            if event.node_id == node and event.type == RecordType.NODE_LOG:
+                await response.send(event.model_dump_json(by_alias=True), id=str(event.seq), event=event.type)
+    stream: web.StreamResponse = response
+    return stream
+
+
+async def follow(parts: Parts, run_id: RunID, after: int) -> AsyncIterator[RunEvent]:
+    """The run's events from number `after` + 1, each once, in order, ending with the run."""
+    with parts.signals.listen(run_topic(run_id)) as heard:
+        while True:
+            ended = await parts.views.has_ended(run_id)
+            events = await parts.views.events(run_id, after, _PAGE)
+            for event in events:
+                after = event.seq
+                yield event
+            if ended and len(events) < _PAGE:
+                return
+            if not events:
+                await parts.signals.wait(heard, _PING_S)
+
+
+def _after(request: web.Request) -> int:
+    last = request.headers.get("Last-Event-ID", "")
+    if last.isascii() and last.isdecimal() and len(last) < 19:
+        return int(last)
+    return whole_number(request, "after", 0, least=0, most=_NO_END)
+
+
+def _types(request: web.Request) -> frozenset[str]:
+    asked = frozenset(filter(None, request.query.get("types", "").split(",")))
+    if unknown := asked - set(RecordType):
+        raise InvalidRequest(f"there is no event type {min(unknown)!r}; there are {', '.join(RecordType)}")
+    return asked
+
+
+ROUTES = [
+    web.get("/api/v1/runs/{run}/events", run_events),
+    web.get("/api/v1/runs/{run}/nodes/{node}/logs", node_logs),
+]

@@ -1,0 +1,56 @@
+"""The two routes of the reference interface, exactly. Source: contract.md 8.1."""
+
+import hashlib
+import logging
+
+from aiohttp import web
+
+from pupload.controller.routes.answering import answer
+from pupload.controller.state import parts_of
+from pupload.controller.submission import Submitted
+from pupload.errors import InvalidRequest, NotFound, TooLarge
+from pupload.flow.load import load_documents, read_json
+from pupload.run.state import RunID
+
+_LOG = logging.getLogger(__name__)
+_MOST_KEY = 255
+
+
+async def test_flow(request: web.Request) -> web.Response:
+    """POST {Flow, NodeDefs}: the run that was made of them, at once."""
+    parts = parts_of(request)
+    try:
+        body = await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise TooLarge(f"the body has more than {parts.config.max_body_bytes} bytes") from error
+    flow, defs, ignored = load_documents(read_json(body), lenient=True)
+    if ignored:
+        _LOG.warning("ignored unknown members: %s", ", ".join(ignored[:20]))
+    key = idempotency_key(request)
+    run_id = await parts.submission.submit(Submitted(flow, defs, key, hashlib.sha256(body).digest()))
+    return answer(await parts.views.run(run_id))
+
+
+async def flow_status(request: web.Request) -> web.Response:
+    """GET: the run, or the exact text that says there is none."""
+    try:
+        return answer(await parts_of(request).views.run(RunID(request.match_info["run"])))
+    except NotFound:
+        return web.Response(status=400, text="Flow run does not exist.")
+
+
+def idempotency_key(request: web.Request) -> str | None:
+    """The header's value.
+
+    Errors: InvalidRequest when it is too long.
+    """
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not 0 < len(key) <= _MOST_KEY:
+        raise InvalidRequest(f"Idempotency-Key has 1 to {_MOST_KEY} characters")
+    return key
+
+
+ROUTES = [
+    web.post("/api/v1/flow/test", test_flow),
+    web.get("/api/v1/flow/status/{run}", flow_status),
+]

@@ -1,0 +1,104 @@
+"""Runs: list, look, cancel, delete, upload, download."""
+
+from aiohttp import web
+
+from pupload.controller.routes.answering import answer, whole_number
+from pupload.controller.state import parts_of
+from pupload.controller.uploads import check_size
+from pupload.db.sql import SQL
+from pupload.errors import InvalidRequest, NotFound
+from pupload.flow.mime import extension_for
+from pupload.flow.plan import Edge
+from pupload.run.state import RunID, RunStatus
+
+_CHUNK = 1024 * 1024
+_DOWNLOAD_S = 3600.0
+
+
+def run_id_of(request: web.Request) -> RunID:
+    """The run that the path names."""
+    return RunID(request.match_info["run"])
+
+
+async def list_runs(request: web.Request) -> web.Response:
+    """GET ?flow&status&session&limit&cursor."""
+    query = request.query
+    page = await parts_of(request).views.page(
+        flow=query.get("flow"),
+        status=_statuses(query.get("status")),
+        session=query.get("session"),
+        cursor=query.get("cursor") or None,
+        limit=whole_number(request, "limit", 50, least=1, most=500),
+    )
+    return answer(page)
+
+
+def _statuses(text: str | None) -> list[str] | None:
+    if not text:
+        return None
+    asked = [part.strip().upper() for part in text.split(",")]
+    if unknown := [part for part in asked if part not in RunStatus.__members__]:
+        raise InvalidRequest(f"there is no status {unknown[0]!r}; there are {', '.join(RunStatus)}")
+    return asked
+
+
+async def get_run(request: web.Request) -> web.Response:
+    """GET one run."""
+    return answer(await parts_of(request).views.run(run_id_of(request)))
+
+
+async def delete_run(request: web.Request) -> web.Response:
+    """DELETE an ended run with its objects."""
+    await parts_of(request).removal.delete(run_id_of(request))
+    return web.Response(status=204)
+
+
+async def cancel_run(request: web.Request) -> web.Response:
+    """POST: stop the run; twice, and after its end, is fine."""
+    parts = parts_of(request)
+    await parts.service.cancel(run_id_of(request))
+    return answer(await parts.views.run(run_id_of(request)))
+
+
+async def put_input(request: web.Request) -> web.Response:
+    """PUT the bytes of an awaited edge, through the server."""
+    await parts_of(request).uploads.put(
+        run_id_of(request),
+        Edge(request.match_info["edge"]),
+        request.content.iter_chunked(_CHUNK),
+        check_size(request.content_length),
+        request.content_type,
+    )
+    return web.Response(status=204)
+
+
+async def complete_upload(request: web.Request) -> web.Response:
+    """POST: the client's upload is done."""
+    parts = parts_of(request)
+    await parts.uploads.complete(run_id_of(request), Edge(request.match_info["edge"]))
+    return answer(await parts.views.run(run_id_of(request)))
+
+
+async def get_artifact(request: web.Request) -> web.Response:
+    """GET: a redirect to a fresh URL of the edge's object, to be saved under the edge's name."""
+    parts, run_id, edge = parts_of(request), run_id_of(request), request.match_info["edge"]
+    async with parts.service.database.connection() as connection:
+        rows = await connection.fetch(SQL["artifacts_of_edges"], run_id, [edge])
+    if not rows:
+        await parts.views.has_ended(run_id)
+        raise NotFound(f"run {run_id!r} has no artifact on edge {edge!r}", code="ARTIFACT_NOT_FOUND")
+    store = await parts.stores.of_run(run_id, rows[0]["store"])
+    name = edge + extension_for(rows[0]["content_type"])
+    url = store.sign_get(rows[0]["key"], _DOWNLOAD_S, public=True, download_name=name)
+    return web.Response(status=302, headers={"Location": url, "Cache-Control": "no-store"})
+
+
+ROUTES = [
+    web.get("/api/v1/runs", list_runs),
+    web.get("/api/v1/runs/{run}", get_run),
+    web.delete("/api/v1/runs/{run}", delete_run),
+    web.post("/api/v1/runs/{run}/cancel", cancel_run),
+    web.put("/api/v1/runs/{run}/inputs/{edge}", put_input),
+    web.post("/api/v1/runs/{run}/uploads/{edge}/complete", complete_upload),
+    web.get("/api/v1/runs/{run}/artifacts/{edge}", get_artifact),
+]

@@ -1,0 +1,70 @@
+"""The server itself: is it well, what does it offer, who works for it."""
+
+from aiohttp import web
+
+from pupload.answers import GpuAnswer, TierAnswer, WorkerAnswer
+from pupload.controller.routes.answering import answer
+from pupload.controller.state import parts_of
+from pupload.controller.workers import list_workers
+from pupload.db.sql import SQL
+from pupload.document import Document
+from pupload.tiers import Tier
+
+
+class Tiers(Document):
+    """All tiers."""
+
+    tiers: list[TierAnswer]
+
+
+class Workers(Document):
+    """All workers."""
+
+    workers: list[WorkerAnswer]
+
+
+class Health(Document):
+    """How the server is."""
+
+    status: str
+
+
+async def tiers(request: web.Request) -> web.Response:
+    """GET the tiers that a node may ask for."""
+    return answer(Tiers(tiers=[_tier(tier) for tier in parts_of(request).tiers.values()]))
+
+
+def _tier(tier: Tier) -> TierAnswer:
+    gpu = GpuAnswer(vendor=tier.gpu.vendor, memory_bytes=tier.gpu.memory_bytes) if tier.gpu else None
+    return TierAnswer(name=tier.name, cpu=tier.cpu, memory_bytes=tier.memory_bytes, disk_bytes=tier.disk_bytes, gpu=gpu)
+
+
+async def workers(request: web.Request) -> web.Response:
+    """GET the workers."""
+    parts = parts_of(request)
+    async with parts.service.database.connection() as connection:
+        found = await list_workers(connection, parts.config.lease_s)
+    return answer(Workers(workers=found))
+
+
+async def healthz(_request: web.Request) -> web.Response:
+    """GET: this process answers."""
+    return answer(Health(status="ok"))
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """GET: what this process stands on answers too; 503 otherwise, saying what does not."""
+    parts = parts_of(request)
+    async with parts.service.database.connection() as connection:
+        await connection.fetchval(SQL["ping"])
+    for store in parts.stores.server_stores():
+        await store.check()
+    return answer(Health(status="ready"))
+
+
+ROUTES = [
+    web.get("/api/v1/tiers", tiers),
+    web.get("/api/v1/workers", workers),
+    web.get("/healthz", healthz),
+    web.get("/readyz", readyz),
+]

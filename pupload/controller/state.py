@@ -1,0 +1,43 @@
+"""What handlers reach by the application's typed keys."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from pupload.config import ControllerConfig
+from pupload.controller.claims import Claims
+from pupload.controller.removal import Removal
+from pupload.controller.reports import Reports
+from pupload.controller.service import Service
+from pupload.controller.signals import Signals
+from pupload.controller.stores import Stores
+from pupload.controller.submission import Submission
+from pupload.controller.uploads import Uploads
+from pupload.controller.views import Views
+from pupload.tiers import Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a controller, wired once in app.py."""
+
+    config: ControllerConfig
+    service: Service
+    stores: Stores
+    signals: Signals
+    uploads: Uploads
+    submission: Submission
+    views: Views
+    removal: Removal
+    claims: Claims
+    reports: Reports
+    tiers: Mapping[str, Tier]
+
+
+PARTS = web.AppKey("parts", Parts)
+
+
+def parts_of(request: web.Request) -> Parts:
+    """The parts that serve this request."""
+    return request.app[PARTS]

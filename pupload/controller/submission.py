@@ -1,0 +1,155 @@
+"""From a posted flow to a stored run: check, compile, place, store. Nothing is kept of what does not pass."""
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from pupload.config import ControllerConfig
+from pupload.controller.objects import upload_key
+from pupload.controller.secrets import SecretBox
+from pupload.controller.service import Service
+from pupload.controller.stores import Stores
+from pupload.controller.uploads import Uploads
+from pupload.controller.workers import unservable
+from pupload.db.runs import NewRun, NewUpload
+from pupload.errors import InvalidFlow, InvalidRequest, PuploadError
+from pupload.flow.model import Flow, FlowStore
+from pupload.flow.nodedef import NodeDef
+from pupload.flow.plan import Plan, Source
+from pupload.run.state import Artifact, RunID
+from pupload.stores.base import Store
+from pupload.tiers import Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A request to run a flow. `sha256` is that of its body; it goes with the idempotency key."""
+
+    flow: Flow
+    defs: Sequence[NodeDef]
+    idempotency_key: str | None
+    sha256: bytes
+
+
+class Submission:
+    """Accepts flows."""
+
+    def __init__(  # noqa: PLR0917 - wired once, in app.py
+        self,
+        config: ControllerConfig,
+        service: Service,
+        stores: Stores,
+        uploads: Uploads,
+        box: SecretBox,
+        tiers: Mapping[str, Tier],
+    ) -> None:
+        self._config, self._service, self._stores, self._uploads = config, service, stores, uploads
+        self._box, self._tiers = box, tiers
+
+    async def submit(self, submitted: Submitted) -> RunID:
+        """The id of the run, stored before this returns.
+
+        Errors: InvalidFlow with all findings; InvalidRequest for a static object or a store that is not there;
+        Conflict for an idempotency key of another request.
+        """
+        plan = await asyncio.to_thread(self._compile, submitted.flow, submitted.defs)
+        secrets = {store.name: store.read_params().secret_key.get_secret_value() for store in _declared(submitted.flow)}
+        await self._require_servable(plan)
+        run_id = new_run_id()
+        present = await self._static_artifacts(run_id, plan, secrets)
+        timeout_s = plan.timeout_s or self._config.run_timeout_s
+        new = NewRun(
+            id=run_id,
+            plan=plan,
+            timeout=timedelta(seconds=timeout_s),
+            uploads=self._new_uploads(run_id, plan),
+            secrets={name: self._box.seal(secret) for name, secret in secrets.items()},
+            idempotency_key=submitted.idempotency_key,
+            request_sha256=submitted.sha256 if submitted.idempotency_key else None,
+        )
+        stored, is_new = await self._service.create(new, present)
+        if is_new and new.uploads:
+            self._uploads.expect(await self._uploads.awaited_by(stored))
+        return stored
+
+    def _compile(self, flow: Flow, defs: Sequence[NodeDef]) -> Plan:
+        # networkx takes half a second to import, which a controller that only answers need not pay.
+        from pupload.flow.check import check, errors_in
+        from pupload.flow.compile import compile_plan
+
+        names = self._stores.names()
+        findings = check(flow, defs, tiers=self._tiers, stores=names, max_nodes=self._config.max_nodes)
+        if errors_in(findings):
+            wrong = len(errors_in(findings))
+            raise InvalidFlow(f"the flow has {wrong} {'error' if wrong == 1 else 'errors'}", details=findings)
+        plan = compile_plan(flow, defs, tiers=self._tiers, node_timeout_s=self._config.node_timeout_s)
+        _require_runnable(plan, egress=self._config.allow_egress)
+        return replace(plan, max_restarts=self._config.restarts)
+
+    async def _require_servable(self, plan: Plan) -> None:
+        if self._config.reject_unservable:
+            tiers = {node.tier.name: node.tier for node in plan.nodes.values()}
+            async with self._service.database.connection() as connection:
+                reasons = await unservable(connection, tiers.values(), self._config.lease_s)
+            if reasons:
+                raise InvalidRequest("no worker can run this flow", code="UNSERVABLE", details=list(reasons.values()))
+
+    def _new_uploads(self, run_id: RunID, plan: Plan) -> list[NewUpload]:
+        limit = self._config.max_upload_bytes
+        return [
+            NewUpload(edge.name, edge.store, upload_key(plan, edge, run_id), min(edge.max_size_bytes or limit, limit))
+            for edge in plan.edges.values()
+            if edge.source in {Source.UPLOAD, Source.WEBHOOK}
+        ]
+
+    async def _static_artifacts(self, run_id: RunID, plan: Plan, secrets: Mapping[str, str]) -> tuple[Artifact, ...]:
+        static = [edge for edge in plan.edges.values() if edge.source is Source.STATIC]
+        await self._require_stores(plan, secrets)
+        artifacts = []
+        for edge in static:
+            key = upload_key(plan, edge, run_id)
+            head = await self._store(plan, secrets, edge.store).head(key)
+            if head is None:
+                raise InvalidRequest(
+                    f"edge {edge.name!r}: there is no object {key!r} in store {edge.store!r}", code="STATIC_NOT_FOUND"
+                )
+            artifacts.append(Artifact(edge.name, edge.store, key, head.size_bytes, etag=head.etag))
+        return tuple(artifacts)
+
+    def _store(self, plan: Plan, secrets: Mapping[str, str], name: str) -> Store:
+        if name in plan.stores:
+            return self._stores.declared(plan.stores[name], secrets[name])
+        return next(store for store in self._stores.server_stores() if store.name == name)
+
+    async def _require_stores(self, plan: Plan, secrets: Mapping[str, str]) -> None:
+        """A store that the flow brings must answer now: later, nobody would be there to read why it does not."""
+        for name in _used_stores(plan) & plan.stores.keys():
+            try:
+                await self._store(plan, secrets, name).check()
+            except PuploadError as error:
+                raise InvalidRequest(f"store {name!r} cannot be used: {error}", code="STORE_UNUSABLE") from error
+
+
+def new_run_id() -> RunID:
+    """A fresh id: 48 bits of milliseconds, so that ids sort by time, and 64 random bits."""
+    return RunID(f"run_{time.time_ns() // 1_000_000:012x}{os.urandom(8).hex()}")
+
+
+def _declared(flow: Flow) -> list[FlowStore]:
+    return [store for store in flow.stores if not store.names_a_server_store]
+
+
+def _used_stores(plan: Plan) -> set[str]:
+    return {edge.store for edge in plan.edges.values()}
+
+
+def _require_runnable(plan: Plan, *, egress: bool) -> None:
+    """What the documents allow and this server does not."""
+    closed = [node.id for node in plan.nodes.values() if node.network != "none" and not egress]
+    if closed:
+        raise InvalidRequest(
+            f"nodes {', '.join(closed[:5])} ask for a network, which this server does not allow", code="EGRESS_REFUSED"
+        )

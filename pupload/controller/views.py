@@ -1,0 +1,215 @@
+"""Runs as clients see them, read from the rows at the moment of the question."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from pupload.answers import (
+    ArtifactAnswer,
+    FlowRun,
+    LogRecord,
+    NodeCounts,
+    NodeState,
+    RunError,
+    RunEvent,
+    RunPage,
+    RunSummary,
+    WaitingURL,
+)
+from pupload.config import ControllerConfig
+from pupload.controller.service import Service
+from pupload.controller.stores import Stores
+from pupload.controller.uploads import Awaited, Uploads
+from pupload.controller.workers import unservable
+from pupload.db.pool import Connection
+from pupload.db.runs import failure_of, no_such_run
+from pupload.db.sql import SQL
+from pupload.flow.plan import Plan
+from pupload.run.state import NodeStatus, RunID, RunStatus
+
+LAST_LINES = 200
+_QUEUED = {NodeStatus.READY.value, NodeStatus.RETRYING.value}
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Everything that is stored of one run."""
+
+    header: asyncpg.Record
+    plan: Plan
+    nodes: Sequence[asyncpg.Record]
+    artifacts: Sequence[asyncpg.Record]
+    logs: Mapping[str, list[LogRecord]]
+    pending: Mapping[str, str]
+
+
+class Views:
+    """Answers about runs."""
+
+    def __init__(self, config: ControllerConfig, service: Service, stores: Stores, uploads: Uploads) -> None:
+        self._config, self._service, self._stores, self._uploads = config, service, stores, uploads
+
+    async def run(self, run_id: RunID) -> FlowRun:
+        """The run, whole, with upload URLs signed now.
+
+        Errors: NotFound.
+        """
+        rows = await self._service.database.transact(lambda connection: self._rows(connection, run_id))
+        awaited = await self._uploads.awaited_by(run_id) if rows.header["finished_at"] is None else []
+        self._uploads.expect(awaited)
+        return FlowRun(
+            **_summary(rows.header),
+            definition=rows.header["digest"],
+            node_state={row["node_id"]: _node_state(row, rows) for row in rows.nodes},
+            artifacts={row["edge"]: _artifact(row) for row in rows.artifacts},
+            waiting_urls=[await self._waiting_url(upload) for upload in awaited],
+            counts=_counts(rows.header),
+            deadline=rows.header["deadline"],
+        )
+
+    async def _rows(self, connection: Connection, run_id: RunID) -> _Rows:
+        # One snapshot: an answer that says COMPLETE also has the last artifact.
+        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        header = await connection.fetchrow(SQL["run_header"], run_id)
+        if header is None:
+            raise no_such_run(run_id)
+        plan = await self._service.plans.get(connection, run_id)
+        nodes = await connection.fetch(SQL["nodes_of_run"], run_id)
+        artifacts = await connection.fetch(SQL["artifacts_of_run"], run_id)
+        logs: dict[str, list[LogRecord]] = defaultdict(list)
+        for row in await connection.fetch(SQL["last_lines"], run_id, LAST_LINES):
+            logs[row["node_id"]].append(log_record(row))
+        return _Rows(header, plan, nodes, artifacts, logs, await self._pending(connection, plan, nodes))
+
+    async def _pending(self, connection: Connection, plan: Plan, nodes: Sequence[asyncpg.Record]) -> dict[str, str]:
+        """Why nodes that are ready do not run, by node: only what needs somebody to act is found out."""
+        tier_of = {row["node_id"]: plan.nodes[row["node_id"]].tier for row in nodes if row["status"] in _QUEUED}
+        if not tier_of:
+            return {}
+        reasons = await unservable(connection, {t.name: t for t in tier_of.values()}.values(), self._config.lease_s)
+        return {
+            node: reasons.get(tier.name, "waiting for a worker with free capacity") for node, tier in tier_of.items()
+        }
+
+    async def _waiting_url(self, upload: Awaited) -> WaitingURL:
+        store = await self._stores.of_run(upload.run_id, upload.store)
+        ttl_s = self._config.upload_ttl_s
+        return WaitingURL(
+            artifact=ArtifactAnswer(store_name=upload.store, object_name=upload.key, edge_name=upload.edge, size=0),
+            put_url=store.sign_put(upload.key, ttl_s, public=True).url,
+            ttl=int(ttl_s),
+        )
+
+    async def page(
+        self, *, flow: str | None, status: Sequence[str] | None, session: str | None, cursor: str | None, limit: int
+    ) -> RunPage:
+        """Runs, newest first, after the one that `cursor` names."""
+        async with self._service.database.connection() as connection:
+            rows = await connection.fetch(SQL["list_runs"], flow, status, session, cursor, limit + 1)
+        runs = [RunSummary(**_summary(row)) for row in rows[:limit]]
+        return RunPage(runs=runs, next_cursor=runs[-1].id if len(rows) > limit else "")
+
+    async def events(self, run_id: RunID, after: int, limit: int) -> list[RunEvent]:
+        """The run's events from number `after` + 1."""
+        async with self._service.database.connection() as connection:
+            rows = await connection.fetch(SQL["events_after"], run_id, after, limit)
+        return [_event(run_id, row) for row in rows]
+
+    async def has_ended(self, run_id: RunID) -> bool:
+        """True when the run is over.
+
+        Errors: NotFound.
+        """
+        async with self._service.database.connection() as connection:
+            header = await connection.fetchrow(SQL["run_header"], run_id)
+        if header is None:
+            raise no_such_run(run_id)
+        return header["finished_at"] is not None
+
+
+def log_record(row: asyncpg.Record) -> LogRecord:
+    """The log line that an event's row holds."""
+    data = json.loads(row["data"])
+    return LogRecord(
+        timestamp=row["at"], message=data["Message"], level=data["Level"], stream=data["Stream"], fields=data["Fields"]
+    )
+
+
+def _summary(row: asyncpg.Record) -> dict[str, object]:
+    failure = failure_of(row["failure"])
+    return {
+        "id": row["id"],
+        "flow_name": row["flow_name"],
+        "flow_version": row["flow_version"],
+        "status": row["status"],
+        "status_reason": row["status_reason"],
+        "error": RunError(code=failure.code, message=failure.message, node_id=failure.node or "") if failure else None,
+        "progress": _progress(row),
+        "session_id": row["session_id"],
+        "created_at": row["created_at"],
+        "started_at": row["started_at"],
+        "finished_at": row["finished_at"],
+    }
+
+
+def _counts(row: asyncpg.Record) -> NodeCounts:
+    by_status: dict[str, int] = json.loads(row["counts"])
+    total, skipped = sum(by_status.values()), by_status.get("SKIPPED", 0)
+    executed = sum(by_status.get(status, 0) for status in ("COMPLETE", "ERROR", "STOPPED"))
+    return NodeCounts(
+        total=total,
+        executed=executed,
+        running=by_status.get("RUNNING", 0),
+        remaining=total - executed - skipped,
+        skipped=skipped,
+    )
+
+
+def _progress(row: asyncpg.Record) -> float:
+    """Percent of the nodes that are through; 100 is kept for COMPLETE."""
+    if row["status"] == RunStatus.COMPLETE.value:
+        return 100.0
+    counts = _counts(row)
+    return min(99.0, round(100 * (counts.executed + counts.skipped) / max(1, counts.total), 1))
+
+
+def _node_state(row: asyncpg.Record, rows: _Rows) -> NodeState:
+    return NodeState(
+        status=row["status"],
+        logs=rows.logs.get(row["node_id"], []),
+        error=row["error"],
+        reason=row["reason"] or "",
+        attempt=row["attempt"],
+        max_attempts=rows.plan.nodes[row["node_id"]].max_attempts,
+        progress=row["progress"],
+        pending_reason=rows.pending.get(row["node_id"], ""),
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        exit_code=row["exit_code"],
+        worker=row["worker"],
+    )
+
+
+def _artifact(row: asyncpg.Record) -> ArtifactAnswer:
+    return ArtifactAnswer(
+        store_name=row["store"],
+        object_name=row["key"],
+        edge_name=row["edge"],
+        size=row["size_bytes"],
+        content_type=row["content_type"],
+        sha256=row["sha256"],
+    )
+
+
+def _event(run_id: RunID, row: asyncpg.Record) -> RunEvent:
+    return RunEvent(
+        seq=row["seq"],
+        type=row["type"],
+        run_id=run_id,
+        node_id=row["node_id"] or "",
+        time=row["at"],
+        data=json.loads(row["data"]),
+    )
