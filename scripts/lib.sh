@@ -120,7 +120,7 @@ need_images() { .venv/bin/python scripts/images.py "$@"; }
 start_server() {
     local url="http://127.0.0.1:$1" log="$2/dev.log"
     mkdir -p "$2"
-    if .venv/bin/python scripts/probe.py ready "$url" 0; then
+    if (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; then
         fail "something answers at port $1 already: stop it, or choose another with --port"
     fi
     setsid .venv/bin/pup dev --port "$1" --data "$2" >"$log" 2>&1 </dev/null &
