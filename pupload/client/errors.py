@@ -15,6 +15,8 @@ class ApiError(PuploadError):
         super().__init__(message, code=code, details=details)
         self.status = status
         self.request_id = request_id
+        self.retry_after_s = 0.0
+        """What the server asked to wait before the next try."""
 
 
 class BadRequest(ApiError):

@@ -1,0 +1,58 @@
+"""`pup controller` and `pup worker`: one part each, as a process of its own."""
+
+import asyncio
+import json
+import logging
+from contextlib import ExitStack
+
+from pupload.cli.folder import held
+from pupload.cli.stopping import told_to_stop
+from pupload.config import ControllerConfig, WorkerConfig, read_config
+from pupload.log import start_logging
+
+_LOG = logging.getLogger(__name__)
+
+
+def serve_controller() -> None:
+    """Returns when told to stop.
+
+    Errors: InvalidConfig with every problem; what the parts raise when they do not start.
+    """
+    from pupload.cli.backing import is_embedded
+
+    config = read_config(ControllerConfig)
+    start_logging()
+    _LOG.info("configuration: %s", json.dumps(config.redacted()))
+    with ExitStack() as stack:
+        if is_embedded(config):
+            stack.enter_context(held(config.data_dir))
+        asyncio.run(_controller(config))
+
+
+async def _controller(config: ControllerConfig) -> None:
+    from pupload.cli.backing import backing
+    from pupload.controller.app import running_controller
+
+    with told_to_stop() as stop:
+        try:
+            async with (
+                backing(config) as ground,
+                running_controller(config, dsn=ground.dsn, stores=ground.stores) as controller,
+            ):
+                _LOG.info("listening on %s", controller.url)
+                await stop.wait()
+        except asyncio.CancelledError:
+            _LOG.warning("stopped at once")
+
+
+def serve_worker(*, quiet: bool) -> None:
+    """Returns when told to stop and drained.
+
+    Errors: InvalidConfig with every problem; EngineUnavailable where no engine answers.
+    """
+    from pupload.worker.app import run_worker
+
+    config = read_config(WorkerConfig)
+    start_logging(logging.WARNING if quiet else logging.INFO)
+    _LOG.info("configuration: %s", json.dumps(config.redacted()))
+    asyncio.run(run_worker(config))
