@@ -8,6 +8,8 @@ import mimetypes
 import re
 from collections.abc import Collection, Iterable
 
+from pupload.flow.signatures import REVEALED
+
 ANY = "*/*"
 TEXT = "text/plain"
 EMPTY = "application/x-empty"
@@ -167,14 +169,15 @@ def is_text(mime: str) -> bool:
 def matches(found: str, allowed: Collection[str]) -> bool:
     """True when bytes sniffed as `found` may be what one of `allowed` says.
 
-    Text tells little of its type: any text found (plain, JSON, XML, HTML, CSV …) satisfies `text/plain` and
-    `text/*`, and found plain text satisfies any type of text, as YAML, Markdown or a script look no different.
-    Beyond that a found text is only what it is: JSON never satisfies XML. An image, an archive, a program never
-    satisfies a type of text, nor the other way round. What nothing is known of satisfies only `*/*`,
-    `application/octet-stream`, and types whose content nobody can know (`application/x-…`, `application/vnd.…`).
-    A container's narrower type satisfies the wider one: a DOCX is a ZIP.
+    - Text tells little of its type. Any text found (plain, JSON, XML, HTML, SVG) satisfies `text/plain` and `text/*`;
+      plain text satisfies every type of text, as CSV, Markdown or a script look no different; JSON satisfies the
+      types written in JSON, and XML those written in XML.
+    - A container satisfies what is made of it, where content cannot tell more: a DOCX is a ZIP, MP4 may be all sound.
+    - Bytes that nothing is known of satisfy a type that content never reveals: it is taken on trust.
+    - An image, an archive or a program never satisfies a type of text, nor the other way round.
     """
-    kinds = [normal(found), *_WIDER.get(normal(found), ())]
+    bare = normal(found)
+    kinds = (bare, *_WIDER.get(bare, ()))
     return any(_satisfies(kind, normal(wanted)) for kind in kinds for wanted in allowed)
 
 
@@ -182,9 +185,19 @@ def _satisfies(found: str, wanted: str) -> bool:
     if _meet(found, wanted):
         return True
     if is_text(found):
-        return wanted in (TEXT, "text/*") or (found == TEXT and is_text(wanted))
-    return found == UNKNOWN and wanted.startswith(("application/x-", "application/vnd.")) and not is_text(wanted)
+        return wanted in (TEXT, "text/*") or (is_text(wanted) and _may_be_written_in(found, wanted))
+    return found in _OPEN and is_concrete(wanted) and not is_text(wanted) and wanted not in REVEALED
 
+
+def _may_be_written_in(found: str, wanted: str) -> bool:
+    if found == TEXT:
+        return True
+    return any(word in wanted for mark, words in _FAMILIES if mark in found for word in words)
+
+
+_FAMILIES = (("json", ("json", "yaml", "javascript")), ("xml", ("xml",)), ("html", ("html",)))
+_OPEN = frozenset({UNKNOWN, "application/zip", "application/gzip", "application/x-ole-storage", "image/tiff"})
+"""What says nothing of the type that is made of it: a raw photograph is a TIFF, an old document an OLE storage."""
 
 _OFFICE = (
     "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
@@ -201,8 +214,9 @@ _WIDER: dict[str, tuple[str, ...]] = dict.fromkeys(_OFFICE, ("application/zip",)
     "video/mp4": ("video/quicktime", "audio/mp4", "application/mp4"),
     "video/quicktime": ("video/mp4",),
     "audio/mp4": ("video/mp4",),
-    "audio/ogg": ("video/ogg", "application/ogg"),
-    "image/svg+xml": ("application/xml",),
+    "audio/ogg": ("application/ogg",),
+    "video/ogg": ("application/ogg",),
+    "image/x-portable-anymap": ("image/x-portable-bitmap", "image/x-portable-graymap", "image/x-portable-pixmap"),
     "application/x-executable": ("application/x-sharedlib", "application/x-pie-executable", "application/x-elf"),
 }
 
