@@ -1,6 +1,7 @@
 """The worker of `pup dev`: a process of its own, tied to ours, started anew when it dies."""
 
 import asyncio
+import hashlib
 import logging
 import os
 import sys
@@ -75,6 +76,15 @@ async def _gone(child: asyncio.subprocess.Process, within_s: float) -> bool:
     return True
 
 
+def worker_name(data_dir: Path) -> str:
+    """The worker's name: equal at each start over a folder, and unlike that of any other folder.
+
+    Containers are labelled with it, and a worker removes those that it does not know: two workers of one name on one
+    engine would remove each other's.
+    """
+    return f"local-{hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]}"
+
+
 def worker_environment(ours: dict[str, str], url: str, token: str, data_dir: Path) -> dict[str, str]:
     """The environment of the worker: ours, but with its own controller, token and place.
 
@@ -84,5 +94,6 @@ def worker_environment(ours: dict[str, str], url: str, token: str, data_dir: Pat
     return kept | {
         "PUPLOAD_CONTROLLER_URL": url,
         "PUPLOAD_WORKER_TOKEN": token,
+        "PUPLOAD_WORKER_NAME": worker_name(data_dir),
         "PUPLOAD_WORK_DIR": str(data_dir.resolve() / "work"),
     }

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from pupload.cli.backing import backing
-from pupload.cli.child import WorkerChild
+from pupload.cli.child import WorkerChild, worker_name
 from pupload.cli.exits import Occupied
 from pupload.cli.folder import held
 from pupload.cli.stopping import told_to_stop
@@ -22,7 +22,6 @@ from pupload.config import ControllerConfig, read_config
 from pupload.errors import PuploadError
 from pupload.log import start_logging
 
-WORKER = "local"
 _ENGINE_S = 3.0
 
 
@@ -72,7 +71,8 @@ async def _everything(config: ControllerConfig, *, verbose: bool) -> AsyncIterat
         from pupload.controller.app import running_controller
 
         async with running_controller(config, dsn=ground.dsn, stores=ground.stores) as controller:
-            worker = WorkerChild(controller.url, await controller.add_worker(WORKER), config.data_dir, verbose=verbose)
+            token = await controller.add_worker(worker_name(config.data_dir))
+            worker = WorkerChild(controller.url, token, config.data_dir, verbose=verbose)
             worker.start()
             try:
                 yield _ready_lines(controller.url, config.data_dir, await engine)

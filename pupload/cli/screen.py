@@ -1,5 +1,7 @@
 """A run on a terminal: a row a node that stays in place, everything else scrolls above it."""
 
+import itertools
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -17,6 +19,7 @@ from pupload.units import format_size
 MOST_ROWS = 20
 _NARROW = 64
 """Columns below which rows go without their bar."""
+_WIDEST_ID = 24
 _FPS = 10
 
 _STYLES = {
@@ -73,8 +76,9 @@ class Screen:
 
     def say(self, lines: list[Line]) -> None:
         """Print lines above the rows."""
-        if lines:
-            self._console.print(Group(*(_line(line) for line in lines)))
+        worth_it = [line for line in lines if not line.routine]
+        if worth_it:
+            self._console.print(Group(*_paragraphs(worth_it)))
 
     def transfer(self, name: str, size_bytes: int) -> "Transfer":
         """A row that shows how far the transfer of a file is."""
@@ -91,7 +95,7 @@ class Screen:
         width, height = self._console.size
         shown = rows_that_fit(self._view, min(MOST_ROWS, max(height - 4 - len(self._transfers), 1)))
         table = Table.grid(padding=(0, 1))
-        _columns(table, narrow=width < _NARROW, id_width=max(width // 3, 8))
+        _columns(table, narrow=width < _NARROW, id_width=min(max(width // 3, 8), 2 * _WIDEST_ID))
         for transfer in self._transfers.values():
             table.add_row(*_transfer_cells(transfer, narrow=width < _NARROW))
         for node in shown:
@@ -168,16 +172,28 @@ def _transfer_cells(transfer: Transfer, *, narrow: bool) -> list[RenderableType]
     ]
 
 
-def _line(line: Line) -> RenderableType:
-    if not line.node:
-        return Text(printable(line.text), overflow="fold")
-    if not line.stream:
-        return Text.assemble((printable(line.node), "bold"), (" " + printable(line.text), ""), overflow="fold")
+def _paragraphs(lines: list[Line]) -> Iterator[RenderableType]:
+    """Lines as they are printed; what programs wrote stands beside the node's name, however long it is."""
+    for is_output, group in itertools.groupby(lines, key=lambda line: bool(line.stream)):
+        if is_output:
+            yield _output(list(group))
+        else:
+            yield from (_said(line) for line in group)
+
+
+def _output(lines: list[Line]) -> Table:
     grid = Table.grid(padding=(0, 1))
-    grid.add_column(no_wrap=True, overflow="ellipsis", style="dim")
+    grid.add_column(no_wrap=True, overflow="ellipsis", style="dim", max_width=_WIDEST_ID)
+    grid.add_column(width=1, style="dim")
     grid.add_column(overflow="fold", ratio=1)
-    grid.add_row(f"{printable(line.node)} │", Text(printable(line.text), style=_stream_style(line.stream)))
+    for line in lines:
+        grid.add_row(printable(line.node), "│", Text(printable(line.text), style=_stream_style(line.stream)))
     return grid
+
+
+def _said(line: Line) -> Text:
+    text = Text(printable(line.text), overflow="fold")
+    return Text.assemble((printable(line.node), "bold"), " ", text, overflow="fold") if line.node else text
 
 
 def _stream_style(stream: str) -> str:

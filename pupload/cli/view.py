@@ -12,11 +12,15 @@ from pupload.units import format_size
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line to print. `node` is "" for what concerns the whole run; `stream` is "" for what is no node's output."""
+    """One line to print. `node` is "" for what concerns the whole run; `stream` is "" for what is no node's output.
+
+    `routine`: the rows of a terminal show it too.
+    """
 
     text: str
     node: str = ""
     stream: str = ""
+    routine: bool = False
 
 
 @dataclass(slots=True)
@@ -57,10 +61,13 @@ class RunView:
         self.over = self.over or is_last(event)
         if event.node_id:
             node = self.nodes.setdefault(event.node_id, NodeView(event.node_id))
-            return [Line(text, node.id, stream) for text, stream in _fold_node(node, event)]
+            return _fold_node(node, event)
         if is_last(event):
             self._stop_the_rest(event)
-        return [Line(text) for text in _run_lines(event)]
+        if event.type == RecordType.UPLOAD_RECEIVED:
+            size_bytes = int(_number(event.data.get("Size")))
+            return [Line(f"{event.data.get('Edge')} received, {format_size(size_bytes)}", routine=True)]
+        return []
 
     def note_pending(self, run: FlowRun) -> list[Line]:
         """Take in why nodes wait, which no event tells. Shape: a line for each new reason."""
@@ -99,12 +106,11 @@ def _settle_node(node: NodeView, state: NodeState) -> None:
     node.note = state.error if node.status is NodeStatus.ERROR else ""
 
 
-def _fold_node(node: NodeView, event: RunEvent) -> list[tuple[str, str]]:
-    """Lines with their stream."""
+def _fold_node(node: NodeView, event: RunEvent) -> list[Line]:
     data = event.data
     match event.type:
         case RecordType.NODE_LOG:
-            return [(str(data.get("Message", "")), str(data.get("Stream", "stdout")))]
+            return [Line(str(data.get("Message", "")), node.id, str(data.get("Stream", "stdout")))]
         case RecordType.NODE_PROGRESS:
             node.progress = _number(data.get("Progress"))
             return []
@@ -118,36 +124,27 @@ def _fold_node(node: NodeView, event: RunEvent) -> list[tuple[str, str]]:
         case RecordType.NODE_RETRYING:
             node.status, node.finished_at, node.note = NodeStatus.RETRYING, event.time, str(data.get("Message", ""))
             wait_s = _number(data.get("DelayS"))
-            return [(f"attempt {data.get('Attempt')} failed: {node.note}; trying again in {wait_s:.1f} s", "")]
+            return [Line(f"attempt {data.get('Attempt')} failed: {node.note}; trying again in {wait_s:.1f} s", node.id)]
         case RecordType.NODE_COMPLETED:
             node.status, node.finished_at, node.progress, node.note = NodeStatus.COMPLETE, event.time, 100.0, ""
-            return [(f"complete{_took(node)}", "")]
+            return [Line(f"complete{_took(node)}", node.id, routine=True)]
         case RecordType.NODE_FAILED:
             node.status, node.finished_at, node.note = NodeStatus.ERROR, event.time, str(data.get("Message", ""))
-            return [(f"failed{_took(node)}: {node.note}", "")]
+            return [Line(f"failed{_took(node)}: {node.note}", node.id)]
         case _:
             return []
 
 
-def _started(node: NodeView, event: RunEvent) -> list[tuple[str, str]]:
+def _started(node: NodeView, event: RunEvent) -> list[Line]:
     node.status, node.started_at, node.finished_at = NodeStatus.RUNNING, event.time, None
     node.attempt, node.progress, node.note = int(_number(event.data.get("Attempt"))), 0.0, ""
     again = f" (attempt {node.attempt} of {node.max_attempts})" if node.attempt > 1 else ""
-    return [(f"started on {event.data.get('Worker') or 'a worker'}{again}", "")]
+    return [Line(f"started on {event.data.get('Worker') or 'a worker'}{again}", node.id, routine=True)]
 
 
 def _took(node: NodeView) -> str:
     elapsed_s = node.elapsed_s(node.finished_at) if node.finished_at else None
     return "" if elapsed_s is None else f" in {format_elapsed(elapsed_s)}"
-
-
-def _run_lines(event: RunEvent) -> list[str]:
-    match event.type:
-        case RecordType.UPLOAD_RECEIVED:
-            size_bytes = int(_number(event.data.get("Size")))
-            return [f"{event.data.get('Edge')} received, {format_size(size_bytes)}"]
-        case _:
-            return []
 
 
 def _number(value: object) -> float:
