@@ -1,7 +1,7 @@
 """The store that needs no set-up: rclone over plain folders, and a watch on those folders."""
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Self
@@ -48,14 +48,14 @@ class EmbeddedStore(S3Store):
             raise
         return store
 
-    def watch(self) -> AsyncIterator[str]:
+    def watch(self) -> AsyncGenerator[str, None]:
         return self._watch()
 
     async def close(self) -> None:
         await super().close()
         await self.server.close()
 
-    async def _watch(self) -> AsyncIterator[str]:
+    async def _watch(self) -> AsyncGenerator[str, None]:
         try:
             async for changes in awatch(
                 self.folder, watch_filter=_may_be_an_object, step=_STEP_MS, debounce=_DEBOUNCE_MS, rust_timeout=1000

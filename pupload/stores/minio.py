@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 from urllib.parse import unquote_plus, urlsplit
 
@@ -27,10 +27,10 @@ _JOIN_S = 5.0
 class MinioStore(S3Store):
     """An S3 store with a watch that is MinIO's own."""
 
-    def watch(self) -> AsyncIterator[str]:
+    def watch(self) -> AsyncGenerator[str, None]:
         return self._watch()
 
-    async def _watch(self) -> AsyncIterator[str]:
+    async def _watch(self) -> AsyncGenerator[str, None]:
         keys: asyncio.Queue[str | PuploadError] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         listener = Listener(self.address, lambda found: loop.call_soon_threadsafe(keys.put_nowait, found))

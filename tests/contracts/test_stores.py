@@ -456,6 +456,6 @@ async def test_an_upload_is_told_when_it_is_whole_and_not_before(store: Store, h
     writing = asyncio.create_task(store.put_stream("slow", source(), 3 * MB))
     while "meanwhile" not in told:
         told.append(await hints.get())
-    assert "slow" not in told
+    assert set(told) <= {"first", "meanwhile"}
     await writing
     await awaited(hints, "slow")

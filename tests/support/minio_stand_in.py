@@ -18,7 +18,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-_HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive"}
+_HOP_BY_HOP = {"connection", "expect", "keep-alive", "transfer-encoding"}
 
 
 class MinioStandIn:
@@ -33,8 +33,9 @@ class MinioStandIn:
     async def serving(self) -> AsyncIterator["MinioStandIn"]:
         """Listens on a free port as long as the block."""
         async with aiohttp.ClientSession(auto_decompress=False) as self._client:
-            server = web.Server(self._answer)
-            runner = web.ServerRunner(server, shutdown_timeout=1)
+            application = web.Application()
+            application.router.add_route("*", "/{path:.*}", self._answer)
+            runner = web.AppRunner(application, shutdown_timeout=1)
             await runner.setup()
             site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()
@@ -50,12 +51,12 @@ class MinioStandIn:
         for listener in self.listeners:
             listener.put_nowait(None)
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         if request.method == "GET" and "events" in request.query:
             return await self._listen(request)
         return await self._pass_on(request)
 
-    async def _listen(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _listen(self, request: web.Request) -> web.StreamResponse:
         async with self._ask(request) as refusal:
             if refusal.status != web.HTTPOk.status_code:
                 return web.Response(status=refusal.status, body=await refusal.read(), content_type="application/xml")
@@ -69,7 +70,7 @@ class MinioStandIn:
         return response
 
     async def _stream(
-        self, request: web.BaseRequest, response: web.StreamResponse, events: asyncio.Queue[bytes | None]
+        self, request: web.Request, response: web.StreamResponse, events: asyncio.Queue[bytes | None]
     ) -> None:
         with contextlib.suppress(ConnectionError):  # the listener has left
             while True:
@@ -84,7 +85,7 @@ class MinioStandIn:
                     await response.prepare(request)
                 await response.write(line)
 
-    async def _pass_on(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         async with self._ask(request) as answer:
             headers = {k: v for k, v in answer.headers.items() if k.lower() not in _HOP_BY_HOP}
             response = web.StreamResponse(status=answer.status, headers=headers)
@@ -97,7 +98,7 @@ class MinioStandIn:
         return response
 
     @asynccontextmanager
-    async def _ask(self, request: web.BaseRequest) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _ask(self, request: web.Request) -> AsyncIterator[aiohttp.ClientResponse]:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP_BY_HOP}
         async with self._client.request(
             request.method,
@@ -109,7 +110,7 @@ class MinioStandIn:
         ) as answer:
             yield answer
 
-    def _tell(self, request: web.BaseRequest, answer: aiohttp.ClientResponse) -> None:
+    def _tell(self, request: web.Request, answer: aiohttp.ClientResponse) -> None:
         name = _event_name(request)
         bucket, _, key = unquote(request.raw_path.partition("?")[0]).strip("/").partition("/")
         if name and key:
@@ -118,7 +119,7 @@ class MinioStandIn:
                 listener.put_nowait(line)
 
     def _record(
-        self, request: web.BaseRequest, answer: aiohttp.ClientResponse, name: str, bucket: str, key: str
+        self, request: web.Request, answer: aiohttp.ClientResponse, name: str, bucket: str, key: str
     ) -> dict[str, object]:
         owner = {"principalId": "tester"}
         return {
@@ -146,7 +147,7 @@ class MinioStandIn:
         }
 
 
-def _event_name(request: web.BaseRequest) -> str:
+def _event_name(request: web.Request) -> str:
     if request.method == "PUT" and "partNumber" not in request.query:
         return "s3:ObjectCreated:Copy" if "x-amz-copy-source" in request.headers else "s3:ObjectCreated:Put"
     if request.method == "POST" and "uploadId" in request.query:

@@ -9,8 +9,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from pupload.stores import tether
@@ -68,21 +69,26 @@ def a_process(command: Sequence[str], port: int, environment: dict[str, str]) ->
     tethered = [sys.executable, tether.__file__, str(os.getpid()), *command]
     with subprocess.Popen(tethered, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            wait_for_port(port, process)
+            wait_for_server(port, process)
             yield process.pid
         finally:
             process.kill()
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
-    """Returns when something listens."""
+def wait_for_server(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
+    """Returns when a server answers; a container's port takes connections before its program does."""
     ends_at = time.monotonic() + 30
     while time.monotonic() < ends_at:
         assert process is None or process.poll() is None, f"the server ended with {process.returncode}"
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        with (
+            contextlib.suppress(OSError, HTTPException),
+            closing(HTTPConnection("127.0.0.1", port, timeout=5)) as asked,
+        ):
+            asked.request("GET", "/")
+            asked.getresponse().read()
             return
         time.sleep(0.01)
-    raise AssertionError(f"nothing listens on port {port}")
+    raise AssertionError(f"nothing answers on port {port}")
 
 
 def free_port() -> int:
