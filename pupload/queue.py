@@ -68,6 +68,12 @@ async def take(connection: Connection, tiers: Collection[str]) -> QueuedAttempt 
     return _attempt(jobs[0])
 
 
+async def next_due_s(connection: Connection, tiers: Collection[str]) -> float | None:
+    """Seconds until the first delayed attempt of the tiers may be taken; None when there is none. Nothing tells then."""
+    eta = await _queries(connection).next_deferred_eta([QueueEntrypoint(tier) for tier in tiers])
+    return None if eta is None else max(0.0, eta.total_seconds())
+
+
 async def forget_history(connection: Connection, tiers: Collection[str]) -> None:
     """Drop PgQueuer's own log of past jobs: the attempts table says more."""
     await _queries(connection).clear_queue_log(list(tiers))

@@ -34,7 +34,7 @@ from pupload.protocol import (
     StopOrder,
     Welcome,
 )
-from pupload.queue import QueuedAttempt, take
+from pupload.queue import QueuedAttempt, next_due_s, take
 from pupload.run.commands import Step
 from pupload.run.events import NodeClaimed
 from pupload.run.state import Artifact, RunID
@@ -42,6 +42,7 @@ from pupload.tiers import Tier, fits, reserve
 
 _LONGEST_HOLD_S = 30.0
 _SIGNING_MARGIN_S = 60.0
+_JUST_AFTER_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,12 @@ class Claims:
                 left_s = deadline - time.monotonic()
                 if assignments or left_s <= 0:
                     return Claimed(assignments=assignments)
-                await self._signals.wait(heard, left_s)
+                await self._signals.wait(heard, min(left_s, await self._next_due_s()))
+
+    async def _next_due_s(self) -> float:
+        async with self._database.connection() as connection:
+            due_s = await next_due_s(connection, self._tiers)
+        return _LONGEST_HOLD_S if due_s is None else due_s + _JUST_AFTER_S
 
     async def _take(self, worker: KnownWorker, claim: Claim) -> list[_Taken]:
         free, taken = claim.free, list[_Taken]()

@@ -55,7 +55,8 @@ class Signals:
         """Return when `heard` was set, or when it is time to look all the same."""
         quiet_s = _QUIET_POLL_S if self._connected else _BLIND_POLL_S
         with suppress(TimeoutError):
-            await asyncio.wait_for(heard.wait(), min(timeout_s, quiet_s))
+            async with asyncio.timeout(min(timeout_s, quiet_s)):
+                await heard.wait()
         heard.clear()
 
     def call(self, topic: str) -> None:

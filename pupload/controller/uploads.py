@@ -7,9 +7,11 @@ client's word that it is done) only makes the next look come now.
 import asyncio
 import logging
 import os.path
+import secrets
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -107,10 +109,27 @@ class Uploads:
         if size_bytes > upload.max_size_bytes:
             raise TooLarge(f"edge {edge!r} takes at most {format_size(upload.max_size_bytes)}")
         store = await self._stores.of_run(run_id, upload.store)
-        head = await store.put_stream(upload.key, chunks, size_bytes, content_type)
-        if not await self._service.receive(run_id, _artifact(upload, head)):
+        head = await store.put_stream(await self._key_of_its_own(upload), chunks, size_bytes, content_type)
+        artifact = _artifact(upload, head)
+        if not await self._service.receive(run_id, artifact) and not await self._is_accepted(run_id, artifact):
             raise _settled(edge)
         self._schedules.pop(upload, None)
+
+    async def _key_of_its_own(self, upload: Awaited) -> str:
+        """A key that no other request writes, so that a second upload cannot change what the first one was accepted
+        for; where the well has a key, that is the key, and what was accepted is known by its etag."""
+        async with self._service.database.connection() as connection:
+            plan = await self._service.plans.get(connection, upload.run_id)
+        if plan.edges[upload.edge].key is not None:
+            return upload.key
+        folder, _, name = upload.key.rpartition("/")
+        return f"{folder}/{secrets.token_hex(4)}-{name}"
+
+    async def _is_accepted(self, run_id: RunID, artifact: Artifact) -> bool:
+        """True when these very bytes were noticed in the store before we could tell of them."""
+        async with self._service.database.connection() as connection:
+            rows = await connection.fetch(SQL["artifacts_of_edges"], run_id, [artifact.edge])
+        return bool(rows) and (rows[0]["key"], rows[0]["etag"]) == (artifact.key, artifact.etag)
 
     async def _find(self, run_id: RunID, edge: Edge) -> Awaited | None:
         """The awaited object; None when it has come, or is not wanted any more."""
@@ -156,10 +175,9 @@ class Uploads:
     async def _sleep_until_due(self) -> None:
         soonest = min((schedule.due for schedule in self._schedules.values()), default=time.monotonic() + 60)
         self._wake.clear()
-        try:
-            await asyncio.wait_for(self._wake.wait(), max(0.0, soonest - time.monotonic()))
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, soonest - time.monotonic())):
+                await self._wake.wait()
 
     async def _watch(self, store: Store) -> None:
         while True:
@@ -241,7 +259,7 @@ def _awaited(row: asyncpg.Record) -> Awaited:
 
 
 def _artifact(upload: Awaited, head: Head) -> Artifact:
-    return Artifact(upload.edge, upload.store, upload.key, head.size_bytes, etag=head.etag)
+    return Artifact(upload.edge, upload.store, head.key, head.size_bytes, etag=head.etag)
 
 
 def _groups(uploads: Iterable[Awaited]) -> list[list[Awaited]]:

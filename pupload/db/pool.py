@@ -80,7 +80,8 @@ class Database:
     async def close(self) -> None:
         """Give all connections back."""
         try:
-            await asyncio.wait_for(self._pool.close(), 5)
+            async with asyncio.timeout(5):
+                await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
 
