@@ -75,8 +75,11 @@ class ContainerState:
 
     @property
     def ended(self) -> bool:
-        """True when the program has run and is over."""
-        return self.status in {"exited", "dead"} and self.finished_at > self.started_at > _NEVER
+        """True when the program has run and is over.
+
+        The engine notes the start when its runtime has answered; of a short program that is after the end.
+        """
+        return self.status in {"exited", "dead"} and min(self.started_at, self.finished_at) > _NEVER
 
 
 _NEVER = "0001-01-01T00:00:00Z"
