@@ -133,7 +133,7 @@ class Log:
         return lines, progress
 
     def tail(self) -> list[LogLine]:
-        """The last lines, taken before or not."""
+        """The last of the lines that came once no more were shown live."""
         with self._lock:
             return list(self._tail)
 
@@ -161,26 +161,21 @@ class Log:
         self._keep(LogLine(datetime.now(UTC), stream, text))
         if self._whole_left <= 0:
             limit = format_size(self._whole_bytes)
-            self._show(LogLine(datetime.now(UTC), "system", f"the log has reached {limit}; the rest is dropped"))
+            self._keep(LogLine(datetime.now(UTC), "system", f"the log has reached {limit}; the rest is dropped"))
 
     def _keep(self, line: LogLine) -> None:
-        self._whole_left -= len(line.text) + 1
+        size = len(line.text) + 1
+        self._whole_left -= size
         self._spool.write(_as_json(line))
-        self._tail.append(line)
         if self.beyond_live:
+            self._tail.append(line)
             return
-        self._live_left -= len(line.text) + 1
         self._waiting.append(line)
+        self._live_left -= size
         if self._live_left <= 0 or len(self._waiting) >= _MAX_WAITING_LINES:
             self.beyond_live = True
-            text = "more output than is shown live; the last lines follow at the end, all of it in the whole log"
+            text = "more output than is shown live: the last lines follow at the end, all of it is in the whole log"
             self._waiting.append(LogLine(line.at, "system", text))
-
-    def _show(self, line: LogLine) -> None:
-        self._spool.write(_as_json(line))
-        self._tail.append(line)
-        if not self.beyond_live:
-            self._waiting.append(line)
 
 
 def _as_json(line: LogLine) -> bytes:

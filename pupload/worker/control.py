@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
 import aiohttp
@@ -88,13 +88,17 @@ class Control:
         """Log lines for those who watch."""
         await self._post("logs", lines, CALL_S)
 
-    async def finish(self, finish: Finish) -> list[Assignment]:
-        """The next work; asked until the controller answers. One that was accepted unheard is LostLease then."""
+    async def finish(self, finish: Finish, give_up: Callable[[], bool]) -> list[Assignment]:
+        """The next work; asked until the controller answers, or `give_up` after an ask that failed.
+
+        Errors: LostLease, also for a finish that was accepted unheard.
+        """
         async for _ in pauses():
             try:
                 return (await self._ask("finish", finish, Finished)).assignments
-            except ControllerUnavailable:
-                continue
+            except ControllerUnavailable as error:
+                if give_up():
+                    raise LostLease("the controller could not be told of the end in time") from error
         raise Defect("pauses never end")
 
     async def _ask(self, verb: str, document: Document, answer: type[D], within_s: float = CALL_S) -> D:

@@ -1,0 +1,92 @@
+"""Signs of life, from a thread of their own: a blocked event loop must not cost a lease.
+
+The worker is trusted with its attempts for as long as its last successful beat is younger than the fence; after that
+it ends its own containers, before the controller, by the database's clock, gives the attempts to somebody else.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import requests
+from pydantic import ValidationError
+
+from pupload.protocol import Beat, BeatAnswer, Welcome
+from pupload.worker.control import PATH
+
+LONGEST_HOLD_S = 2.0
+"""A beat is held no longer than this, so that an attempt claimed meanwhile is soon spoken of."""
+
+_AFTER_NEWS_S = 0.25
+_AFTER_FAULT_S = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class Beats(threading.Thread):
+    """Beats until told to end. `snapshot`, `tell` and `fence` are called on this thread."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        welcome: Welcome,
+        *,
+        snapshot: Callable[[], Beat],
+        tell: Callable[[BeatAnswer], None],
+        fence: Callable[[], None],
+    ) -> None:
+        super().__init__(name="beats", daemon=True)
+        self._url = url.rstrip("/") + PATH + "beat"
+        self._welcome = welcome
+        self._snapshot, self._tell, self._fence = snapshot, tell, fence
+        self._ended = threading.Event()
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.headers["Authorization"] = f"Bearer {token}"
+        self._hold_s = min(welcome.beat_s, LONGEST_HOLD_S)
+
+    def end(self) -> None:
+        """End after the beat under way."""
+        self._ended.set()
+
+    def run(self) -> None:
+        """Beat, hand over the news, and fence when no beat gets through."""
+        last = time.monotonic()
+        fenced = False
+        while not self._ended.is_set():
+            sent = time.monotonic()
+            answer = self._beat()
+            if answer is None:
+                if not fenced and time.monotonic() - last > self._welcome.fence_s:
+                    log.error("no beat got through for %g s: ending all attempts", self._welcome.fence_s)
+                    fenced = True
+                    self._fence()
+                self._ended.wait(_AFTER_FAULT_S)
+                continue
+            if sent - last > self._welcome.fence_s and not fenced:
+                # Frozen and thawed: what this worker held is somebody else's by now.
+                self._fence()
+            last, fenced = sent, False
+            self._tell(answer)
+            if answer.stop or answer.lost:
+                self._ended.wait(_AFTER_NEWS_S)
+        self._session.close()
+
+    def _beat(self) -> BeatAnswer | None:
+        beat = self._snapshot().model_copy(update={"wait_s": self._hold_s})
+        patience_s = max(1.0, self._welcome.beat_s)
+        try:
+            response = self._session.post(
+                self._url,
+                data=beat.model_dump_json(by_alias=True),
+                headers={"Content-Type": "application/json"},
+                timeout=(patience_s, self._hold_s + patience_s),
+                allow_redirects=False,
+            )
+            response.raise_for_status()
+            return BeatAnswer.model_validate_json(response.content)
+        except (requests.RequestException, ValidationError) as error:
+            log.warning("a beat did not get through: %s", error)
+            return None

@@ -1,0 +1,85 @@
+"""The log of a running attempt on its way to those who watch it."""
+
+import asyncio
+import contextlib
+
+from pupload.containers.logs import Log, LogLine
+from pupload.errors import ControllerUnavailable, LostLease
+from pupload.protocol import AttemptRef, Line, Lines
+from pupload.worker.control import Control, pauses
+from pupload.worker.hold import Hold
+
+BATCH_S = 0.1
+BATCH_LINES = 200
+LAST_POST_S = 2.0
+
+
+def as_line(line: LogLine) -> Line:
+    """The line as it goes over the wire."""
+    return Line(at=line.at, stream=line.stream, text=line.text)
+
+
+class LiveLog:
+    """Posts lines in small batches while the attempt runs; what is left when it ends goes with its finish."""
+
+    def __init__(self, control: Control, ref: AttemptRef, hold: Hold) -> None:
+        self._control = control
+        self._ref = ref
+        self._hold = hold
+        self._news = asyncio.Event()
+        self._posting = asyncio.Lock()
+        self._unsent: list[LogLine] = []
+        self._loop = asyncio.get_running_loop()
+        self._posts: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        """Say from any thread that the log has something new."""
+        # The loop is gone when the worker ends while the engine's thread still reads.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._news.set)
+
+    def start(self, log: Log) -> None:
+        """Begin to post what `log` takes in."""
+        self._posts = asyncio.create_task(self._post_all(log))
+
+    async def stop(self) -> None:
+        """End the posts; one under way may finish."""
+        if self._posts is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_POST_S), self._posting:
+                pass
+        self._posts.cancel()
+        await asyncio.wait({self._posts})
+
+    def unsent(self, log: Log) -> tuple[list[LogLine], float | None]:
+        """Every line that was never posted, and the progress that was not."""
+        lines, progress = log.take(1 << 30)
+        left, self._unsent = self._unsent + lines + log.tail(), []
+        return left, progress
+
+    async def _post_all(self, log: Log) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            await asyncio.sleep(BATCH_S)
+            try:
+                await self._post_waiting(log)
+            except LostLease:
+                self._hold.lose()
+                return
+
+    async def _post_waiting(self, log: Log) -> None:
+        while True:
+            self._unsent, progress = log.take(BATCH_LINES)
+            if not self._unsent and progress is None:
+                return
+            lines = Lines(ref=self._ref, lines=[as_line(line) for line in self._unsent], progress=progress)
+            async for _ in pauses():
+                try:
+                    async with self._posting:
+                        await self._control.lines(lines)
+                        self._unsent = []
+                    break
+                except ControllerUnavailable:
+                    continue

@@ -1,0 +1,140 @@
+"""Outputs as a program left them: every way in which one may be an attempt on the host is refused here.
+
+The descriptor that is checked is the one that is hashed and uploaded; a name is never opened twice.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pupload.flow.mime import matches
+from pupload.flow.plan import Reason
+from pupload.protocol import OutputSpec, PutWish
+from pupload.units import format_size
+from pupload.worker.failure import NodeFailure
+from pupload.worker.transfer import PIECE_BYTES, Digest, Source
+from pupload.worker.workdir import WorkDir
+
+SPARSE_FROM_BYTES = 16 * 1024**2
+SPARSE_RATIO = 16
+_FOLLOW_NOTHING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """An output, open, checked and hashed."""
+
+    spec: OutputSpec
+    source: Source
+    sha256: str
+    md5: str
+    content_type: str
+
+    def wish(self) -> PutWish:
+        """What to sign for it."""
+        return PutWish(
+            edge=self.spec.edge, size_bytes=self.source.size_bytes, md5=self.md5, content_type=self.content_type
+        )
+
+
+def file_name(spec: OutputSpec) -> str:
+    """The name that the program is to write."""
+    return f"{spec.port}{spec.extension}"
+
+
+@contextlib.contextmanager
+def opened(place: WorkDir, specs: list[OutputSpec]) -> Iterator[list[Output]]:
+    """The outputs that are there, open as long as the block lasts.
+
+    Errors: NodeFailure for one that is required and missing, is no plain file, is too large or of a wrong type.
+    """
+    with contextlib.ExitStack() as stack:
+        root = _open_dir(stack, str(place.root))
+        folder = _open_dir(stack, "out", dir_fd=root)
+        found = []
+        for spec in specs:
+            fd = _open(folder, spec)
+            if fd is not None:
+                stack.callback(os.close, fd)
+                _check_file(os.fstat(fd), spec, place.out_device)
+                found.append(_read(fd, spec))
+        yield found
+
+
+def _open_dir(stack: contextlib.ExitStack, name: str, dir_fd: int | None = None) -> int:
+    fd = os.open(name, _FOLLOW_NOTHING | os.O_DIRECTORY, dir_fd=dir_fd)
+    stack.callback(os.close, fd)
+    return fd
+
+
+def _open(folder: int, spec: OutputSpec) -> int | None:
+    try:
+        return os.open(file_name(spec), _FOLLOW_NOTHING, dir_fd=folder)
+    except FileNotFoundError:
+        if spec.required:
+            raise _missing(folder, spec) from None
+        return None
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.EMLINK}:
+            raise _refused(spec, "a symbolic link") from error
+        if error.errno in {errno.ENXIO, errno.ENODEV}:
+            raise _refused(spec, "a socket or a device") from error
+        raise _refused(spec, f"not readable ({error.strerror})") from error
+
+
+def _missing(folder: int, spec: OutputSpec) -> NodeFailure:
+    there = sorted(os.listdir(folder))[:5]
+    wrote = f"; it wrote {', '.join(ascii(name) for name in there)}" if there else "; it wrote nothing there"
+    text = f"the program ended with 0 but did not write /pup/out/{file_name(spec)}, which output {spec.port} requires"
+    return NodeFailure(Reason.EXIT, text + wrote, final=True, exit_code=0)
+
+
+def _refused(spec: OutputSpec, what: str) -> NodeFailure:
+    return NodeFailure(
+        Reason.POLICY, f"output {spec.port} is {what}; only a plain file of its own is taken", final=True, exit_code=0
+    )
+
+
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def _check_file(found: os.stat_result, spec: OutputSpec, device: int) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise _refused(spec, _KINDS.get(stat.S_IFMT(found.st_mode), "no file"))
+    if found.st_nlink != 1:
+        raise _refused(spec, "a file with several hard links")
+    if found.st_dev != device:
+        raise _refused(spec, "on another file system")
+    if found.st_size > spec.max_size_bytes:
+        limit = format_size(spec.max_size_bytes)
+        raise _refused(spec, f"{format_size(found.st_size)} large, beyond the limit of {limit}")
+    if found.st_size >= SPARSE_FROM_BYTES and found.st_blocks * 512 * SPARSE_RATIO < found.st_size:
+        raise _refused(spec, f"a sparse file that claims {format_size(found.st_size)}")
+
+
+def _read(fd: int, spec: OutputSpec) -> Output:
+    size = os.fstat(fd).st_size
+    digest, md5, held = Digest(), hashlib.md5(usedforsecurity=False), b""
+    while digest.size_bytes < size:
+        piece = os.pread(fd, min(PIECE_BYTES, size - digest.size_bytes), digest.size_bytes)
+        if not piece:
+            raise _refused(spec, "a file that becomes shorter while it is read")
+        held = piece if size <= PIECE_BYTES and len(piece) == size else b""
+        md5.update(piece)
+        digest.take(piece)
+    found = digest.content_type()
+    if not matches(found, spec.types):
+        text = f"output {spec.port} is {found}; allowed: {', '.join(spec.types)}"
+        raise NodeFailure(Reason.TYPE, text, final=True, exit_code=0)
+    return Output(spec, Source(fd, size, held), digest.sha256, b64encode(md5.digest()).decode(), found)

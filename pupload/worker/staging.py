@@ -1,0 +1,168 @@
+"""Inputs into the work directory, outputs out of it."""
+
+import asyncio
+import hashlib
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from pupload.flow.mime import extension_for, matches
+from pupload.flow.plan import Reason
+from pupload.protocol import AttemptRef, InputFound, InputSpec, ObjectRef, OutputFound, PutWish, Sign, Signed, SignedPut
+from pupload.worker.control import Control
+from pupload.worker.failure import NodeFailure
+from pupload.worker.outputs import Output
+from pupload.worker.transfer import PIECE_BYTES, Source, TransferFailed, Transfers
+
+AT_ONCE = 8
+URL_MARGIN_S = 60.0
+LOG_CONTENT_TYPE = "application/x-ndjson"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """An input that lies in the work directory, ready for the container."""
+
+    port: str
+    path: Path
+    found: InputFound
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Who moves the files of one attempt, for whom, and within which time."""
+
+    ref: AttemptRef
+    control: Control
+    transfers: Transfers
+    within_s: float
+
+    async def sign(self, wish: Sign) -> Signed:
+        """The URLs of `wish`, good for as long as this phase may last."""
+        return await self.control.sign(wish.model_copy(update={"expires_s": self.within_s + URL_MARGIN_S}))
+
+
+async def stage_inputs(stage: Stage, inputs: Sequence[InputSpec], folder: Path) -> list[Staged]:
+    """Every input that has an object, in `folder`, checked, in the order of `inputs`.
+
+    Errors: NodeFailure.
+    """
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(spec: InputSpec, content: ObjectRef) -> Staged:
+        async with gate:
+            return await _stage_input(stage, spec, content, folder)
+
+    return await _all_within(stage, "inputs", [one(spec, spec.content) for spec in inputs if spec.content])
+
+
+async def _stage_input(stage: Stage, spec: InputSpec, content: ObjectRef, folder: Path) -> Staged:
+    async def renewed() -> str:
+        signed = await stage.sign(Sign(ref=stage.ref, gets=[spec.edge]))
+        return signed.gets[0].url
+
+    arrived = folder / spec.port
+    try:
+        digest = await stage.transfers.fetch(content, arrived, renewed)
+    except TransferFailed as error:
+        raise NodeFailure(Reason.TRANSFER, f"input {spec.port} did not arrive: {error}", final=error.final) from error
+    found = await asyncio.to_thread(digest.content_type)
+    if not matches(found, spec.types):
+        text = f"input {spec.port} is {found}; allowed: {', '.join(spec.types)}"
+        raise NodeFailure(Reason.TYPE, text, final=True)
+    path = arrived.with_name(f"{spec.port}{extension_for(found)}")
+    if path != arrived and path.exists():
+        raise NodeFailure(Reason.POLICY, f"two inputs would be {path.name}; give one port another name", final=True)
+    arrived.rename(path)
+    about = InputFound(edge=spec.edge, size_bytes=digest.size_bytes, sha256=digest.sha256, content_type=found)
+    return Staged(spec.port, path, about)
+
+
+async def deliver(stage: Stage, outputs: Sequence[Output]) -> list[OutputFound]:
+    """The objects that the outputs became, in their order.
+
+    Errors: NodeFailure.
+    """
+    if not outputs:
+        return []
+    signed = await stage.sign(Sign(ref=stage.ref, puts=[output.wish() for output in outputs]))
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(place: int, output: Output) -> OutputFound:
+        async def renewed() -> SignedPut:
+            again = await stage.sign(Sign(ref=stage.ref, puts=[output.wish()]))
+            return again.puts[0]
+
+        async with gate:
+            return await _deliver(stage, output, signed.puts[place], renewed)
+
+    return await _all_within(stage, "outputs", [one(place, output) for place, output in enumerate(outputs)])
+
+
+async def _deliver(
+    stage: Stage, output: Output, signed: SignedPut, renewed: Callable[[], Awaitable[SignedPut]]
+) -> OutputFound:
+    try:
+        etag = await stage.transfers.put(output.source, signed, renewed)
+    except TransferFailed as error:
+        text = f"output {output.spec.port} could not be stored: {error}"
+        raise NodeFailure(Reason.TRANSFER, text, final=error.final) from error
+    return OutputFound(
+        edge=output.spec.edge,
+        key=signed.key,
+        size_bytes=output.source.size_bytes,
+        sha256=output.sha256,
+        content_type=output.content_type,
+        etag=etag,
+    )
+
+
+async def store_log(stage: Stage, log: IO[bytes]) -> str:
+    """The key under which the whole log now lies.
+
+    Errors: NodeFailure.
+    """
+    source, md5 = await asyncio.to_thread(_read_log, log)
+    wish = Sign(
+        ref=stage.ref, log=PutWish(edge="", size_bytes=source.size_bytes, md5=md5, content_type=LOG_CONTENT_TYPE)
+    )
+
+    async def signed() -> SignedPut:
+        answer = await stage.sign(wish)
+        if answer.log is None:
+            raise NodeFailure(Reason.TRANSFER, "the controller gave no place for the log")
+        return answer.log
+
+    first = await signed()
+    try:
+        await stage.transfers.put(source, first, signed)
+    except TransferFailed as error:
+        raise NodeFailure(Reason.TRANSFER, str(error)) from error
+    return first.key
+
+
+def _read_log(log: IO[bytes]) -> tuple[Source, str]:
+    md5, size = hashlib.md5(usedforsecurity=False), 0
+    while piece := log.read(PIECE_BYTES):
+        md5.update(piece)
+        size += len(piece)
+    return Source(log.fileno(), size), b64encode(md5.digest()).decode()
+
+
+async def _all_within(stage: Stage, what: str, moves: list[Coroutine[Any, Any, T]]) -> list[T]:
+    """All results, or the first failure with the other moves ended."""
+    going = [asyncio.ensure_future(move) for move in moves]
+    try:
+        async with asyncio.timeout(stage.within_s):
+            return await asyncio.gather(*going)
+    except TimeoutError as error:
+        text = f"moving the {what} took longer than {stage.within_s:g} s"
+        raise NodeFailure(Reason.TRANSFER, text) from error
+    finally:
+        for move in going:
+            move.cancel()
+        await asyncio.gather(*going, return_exceptions=True)

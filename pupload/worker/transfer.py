@@ -1,0 +1,241 @@
+"""Objects to and from the store by presigned URLs: streaming, checked, tried again; constant memory.
+
+A transfer is tried again while the fault may pass; a URL that has expired is asked for anew. No text that leaves here
+holds a URL.
+"""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TypeVar
+
+import aiohttp
+
+from pupload.errors import PuploadError
+from pupload.flow.sniff import HEAD_BYTES, TAIL_BYTES, sniff
+from pupload.log import redact
+from pupload.protocol import ObjectRef, SignedPut
+from pupload.worker.control import pauses
+
+PIECE_BYTES = 1024 * 1024
+RETRY_FOR_S = 60.0
+IDLE_S = 30.0
+_EXPIRED = frozenset({400, 401, 403})
+_RENEWALS = 3
+
+T = TypeVar("T")
+
+
+class TransferFailed(PuploadError):
+    """The bytes did not get through. `final`: they never will."""
+
+    code = "TRANSFER_FAILED"
+
+    def __init__(self, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
+
+
+class _Passing(Exception):
+    """A fault that may pass."""
+
+
+class _Expired(_Passing):
+    """The URL is not good any more."""
+
+
+@dataclass(slots=True)
+class Digest:
+    """What is known of bytes once all have gone by."""
+
+    size_bytes: int = 0
+    head: bytes = b""
+    tail: bytes = b""
+    _sha256: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+    def take(self, data: bytes) -> None:
+        """Count, hash, and keep the two ends."""
+        if len(self.head) < HEAD_BYTES:
+            self.head += data[: HEAD_BYTES - len(self.head)]
+        self.tail = (self.tail + data[-TAIL_BYTES:])[-TAIL_BYTES:]
+        self.size_bytes += len(data)
+        self._sha256.update(data)
+
+    def content_type(self) -> str:
+        """What the bytes are, by themselves."""
+        return sniff(self.head, self.size_bytes, self.tail)
+
+    @property
+    def sha256(self) -> str:
+        """Of all bytes so far, in hex."""
+        return self._sha256.hexdigest()
+
+
+class Transfers:
+    """Connections to stores, kept. `retry_for_s` bounds how long one object is tried in vain."""
+
+    def __init__(self, retry_for_s: float = RETRY_FOR_S) -> None:
+        self._retry_for_s = retry_for_s
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, limit_per_host=64, keepalive_timeout=30),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=IDLE_S),
+            read_bufsize=PIECE_BYTES,
+            auto_decompress=False,
+            skip_auto_headers=("Accept-Encoding", "User-Agent"),
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def fetch(self, content: ObjectRef, target: Path, renewed: Callable[[], Awaitable[str]]) -> Digest:
+        """What was read, now in `target`, complete and checked.
+
+        `renewed` gives a fresh URL.
+        Errors: TransferFailed; OSError of the disk.
+        """
+        url = content.url
+
+        async def once() -> Digest:
+            return await self._fetch(content, url, target)
+
+        async def renew() -> None:
+            nonlocal url
+            url = await renewed()
+
+        return await self._insist(once, renew)
+
+    async def put(self, content: "Source", signed: SignedPut, renewed: Callable[[], Awaitable[SignedPut]]) -> str:
+        """The ETag of the object, "" where the store gives none.
+
+        Errors: TransferFailed.
+        """
+        wish = signed
+
+        async def once() -> str:
+            return await self._put(content, wish)
+
+        async def renew() -> None:
+            nonlocal wish
+            wish = await renewed()
+
+        return await self._insist(once, renew)
+
+    async def _insist(self, once: Callable[[], Awaitable[T]], renew: Callable[[], Awaitable[None]]) -> T:
+        give_up = asyncio.get_running_loop().time() + self._retry_for_s
+        renewals = 0
+        async for _ in pauses():
+            try:
+                return await once()
+            except _Expired as error:
+                renewals += 1
+                if renewals > _RENEWALS:
+                    raise TransferFailed(str(error)) from error
+                await renew()
+            except _Passing as error:
+                if asyncio.get_running_loop().time() > give_up:
+                    raise TransferFailed(str(error)) from error
+        raise AssertionError("pauses never end")
+
+    async def _fetch(self, content: ObjectRef, url: str, target: Path) -> Digest:
+        part = target.with_name(target.name + ".part")
+        digest = Digest()
+        try:
+            async with self._session.get(url) as response:
+                await _check(response)
+                _same_object(content, response)
+                with await asyncio.to_thread(part.open, "wb") as file:
+                    async for data in _gathered(response.content):
+                        await asyncio.to_thread(_write, file, digest, data)
+                        if digest.size_bytes > content.size_bytes:
+                            break
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _Passing(redact(f"the store broke off: {error!r}")) from error
+        _check_digest(content, digest)
+        await asyncio.to_thread(_settle, part, target)
+        return digest
+
+    async def _put(self, content: "Source", signed: SignedPut) -> str:
+        headers = {**signed.headers, "Content-Length": str(content.size_bytes)}
+        try:
+            async with self._session.put(signed.url, data=content.pieces(), headers=headers) as response:
+                await _check(response)
+                return response.headers.get("ETag", "").strip('"')
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            raise _Passing(redact(f"the store broke off: {error!r}")) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Exactly `size_bytes` of an open file, from its beginning; what is in `held` is not read again."""
+
+    fd: int
+    size_bytes: int
+    held: bytes = b""
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The bytes, in pieces.
+
+        Errors: OSError when the file has become shorter.
+        """
+        at = 0
+        while at < self.size_bytes:
+            want = min(PIECE_BYTES, self.size_bytes - at)
+            if at + want <= len(self.held):
+                piece = self.held[at : at + want]
+            else:
+                piece = await asyncio.to_thread(os.pread, self.fd, want, at)
+            if not piece:
+                raise OSError(f"the file ended at {at} bytes, {self.size_bytes} were there before")
+            yield piece
+            at += len(piece)
+
+
+async def _check(response: aiohttp.ClientResponse) -> None:
+    if response.status < 300:
+        return
+    said = (await response.content.read(300)).decode("utf-8", "replace")
+    text = redact(f"the store answered {response.status}: {said}")
+    if response.status in _EXPIRED:
+        raise _Expired(text)
+    if response.status in {408, 425, 429} or response.status >= 500:
+        raise _Passing(text)
+    raise TransferFailed(text)
+
+
+def _same_object(content: ObjectRef, response: aiohttp.ClientResponse) -> None:
+    etag = response.headers.get("ETag", "").strip('"')
+    if content.etag and etag and etag != content.etag.strip('"'):
+        raise TransferFailed("the object was overwritten after it was taken as input", final=True)
+
+
+async def _gathered(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """The stream in pieces that are worth a thread's turn."""
+    waiting = bytearray()
+    async for data in content.iter_any():
+        waiting += data
+        if len(waiting) >= PIECE_BYTES:
+            yield bytes(waiting)
+            waiting.clear()
+    if waiting:
+        yield bytes(waiting)
+
+
+def _write(file: IO[bytes], digest: Digest, data: bytes) -> None:
+    file.write(data)
+    digest.take(data)
+
+
+def _check_digest(content: ObjectRef, digest: Digest) -> None:
+    if digest.size_bytes != content.size_bytes:
+        raise _Passing(f"the object has {content.size_bytes} bytes, {digest.size_bytes} came")
+    if content.sha256 and digest.sha256 != content.sha256.lower():
+        raise _Passing("the bytes that came are not those that were stored: SHA-256 differs")
+
+
+def _settle(part: Path, target: Path) -> None:
+    part.chmod(0o444)
+    part.rename(target)
