@@ -10,8 +10,9 @@ from typing import Protocol
 class Head:
     """An object without its bytes.
 
-    `etag` changes when the object is written anew; it is no hash to rely on. `modified` is aware, in UTC.
-    `content_type` is "" where the answer does not say it, as in a listing.
+    `etag` changes when the object is written anew; it is no hash to rely on. `modified` is aware, in UTC, by the
+    server's clock and in whole seconds: it may be up to a second before the write. `content_type` is "" where the
+    answer does not say it, as in a listing.
     """
 
     key: str

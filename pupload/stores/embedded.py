@@ -15,12 +15,18 @@ from pupload.stores.rclone import HOST, TEMPORARY, Rclone
 from pupload.stores.s3 import S3Store
 
 BUCKET = "pupload"
-_STEP_MS = 2
+_STEP_MS = 4
+"""The watch looks twice in this time; less costs more of a processor when nothing happens than it gains."""
+
 _DEBOUNCE_MS = 20
 
 
 class EmbeddedStore(S3Store):
-    """An S3 store whose server is ours and whose bucket is `<data_dir>/store/buckets/pupload`."""
+    """An S3 store whose server is ours and whose bucket is `<data_dir>/store/buckets/pupload`.
+
+    What a user may notice: a copy keeps its source's time, `a` and `a/b` cannot both be objects, names longer than a
+    file's (255 bytes between two slashes) are refused as the server's own fault.
+    """
 
     # The server copies whole objects of any size, and none in parts.
     largest_copy_bytes = 1 << 62

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from pupload.errors import Defect, Forbidden, NotFound, PuploadError, StoreUnavailable
@@ -26,7 +26,7 @@ def translated(address: StoreAddress, about: str) -> Iterator[None]:
         yield
     except ClientError as error:
         raise refusal(address, about, status_of(error), str(error.response.get("Error", {}).get("Code", ""))) from error
-    except (HTTPClientError, BotoConnectionError) as error:
+    except (HTTPClientError, IncompleteReadError, BotoConnectionError) as error:
         raise unreachable(address, about, type(error).__name__) from error
     except BotoCoreError as error:
         raise Defect(f"store {address.name!r}: could not {about} ({type(error).__name__})") from error

@@ -195,9 +195,15 @@ def end_orphan(pid: int, buckets: Path) -> None:
         try:
             if serves(pid, buckets):  # the number could have passed on before it was held
                 signal.pidfd_send_signal(orphan, signal.SIGKILL)
-                select.select([orphan], [], [], _STOP_S)
+                _wait_for_end(orphan)
         finally:
             os.close(orphan)
+
+
+def _wait_for_end(process: int) -> None:
+    watch = select.poll()
+    watch.register(process, select.POLLIN)
+    watch.poll(1000 * _STOP_S)
 
 
 def serves(pid: int, buckets: Path) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
@@ -30,6 +31,7 @@ _LARGEST_COPY_BYTES = 5 * 1024**3
 _COPY_PART_BYTES = 512 * 1024**2
 _LONGEST_SIGNATURE_S = 7 * 86400
 _UPLOAD_S = 3600.0
+_ANY_TYPE = "application/octet-stream"
 _KEYS_AT_ONCE = 1000
 
 
@@ -163,18 +165,16 @@ class S3Store:
         )
 
     def _put(self, key: str, content: bytes, content_type: str, client: "S3Client") -> Head:
-        client.put_object(Bucket=self._bucket, Key=key, Body=content, ContentType=content_type)
+        client.put_object(Bucket=self._bucket, Key=key, Body=content, ContentType=content_type or _ANY_TYPE)
         return self._present(key, client)
 
     def _get(self, key: str, limit_bytes: int, client: "S3Client") -> bytes:
-        body = client.get_object(Bucket=self._bucket, Key=key)["Body"]
-        try:
-            content = body.read(limit_bytes + 1)
-        finally:
-            body.close()
-        if len(content) > limit_bytes:
-            raise TooLarge(f"store {self.name!r}: {key} is larger than {limit_bytes} bytes")
-        return content
+        answer = client.get_object(Bucket=self._bucket, Key=key)
+        with closing(answer["Body"]) as body:
+            if answer["ContentLength"] > limit_bytes:
+                raise TooLarge(f"store {self.name!r}: {key} is larger than {limit_bytes} bytes")
+            # Only a read without a number notices an answer that was cut off.
+            return body.read()
 
     def _copy(self, source_key: str, target_key: str, client: "S3Client") -> Head:
         source = self._present(source_key, client)
@@ -186,7 +186,7 @@ class S3Store:
             # A copy in parts is a new object: it takes nothing but the bytes from its source.
             copying.copy(
                 origin, self._bucket, target_key,
-                ExtraArgs={"ContentType": source.content_type},
+                ExtraArgs={"ContentType": source.content_type or _ANY_TYPE},
                 Config=TransferConfig(self.largest_copy_bytes, multipart_chunksize=self.copy_part_bytes),
             )  # fmt: skip
         return self._present(target_key, client)

@@ -280,6 +280,23 @@ async def test_a_stream_that_breaks_leaves_the_object_of_before(store: Store) ->
     assert await store.head("k") == before
 
 
+async def test_an_upload_that_is_cancelled_leaves_no_object(store: Store) -> None:
+    halfway = asyncio.Event()
+
+    async def stalling() -> AsyncIterator[bytes]:
+        yield b"x" * MB
+        yield b"x" * MB
+        halfway.set()
+        await asyncio.Event().wait()
+
+    upload = asyncio.create_task(store.put_stream("cut", stalling(), 4 * MB))
+    await halfway.wait()
+    upload.cancel()
+    await asyncio.wait([upload])
+    assert upload.cancelled()
+    assert await keys_below(store, "") == []
+
+
 @pytest.mark.parametrize("size_bytes", [5, 7])
 async def test_a_stream_of_another_length_than_announced_leaves_no_object(store: Store, size_bytes: int) -> None:
     with pytest.raises(Malformed, match=f"{size_bytes} bytes"):

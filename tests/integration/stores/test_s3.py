@@ -1,13 +1,16 @@
 """What the S3 client does beyond the contract: copies in parts, nothing of the environment, imports when needed."""
 
+import asyncio
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pupload.errors import InvalidConfig
+from pupload.errors import InvalidConfig, StoreUnavailable
 from pupload.stores.base import StoreAddress
 from pupload.stores.clients import Clients
 from pupload.stores.open import open_store
@@ -56,6 +59,44 @@ async def test_an_endpoint_may_bring_its_own_scheme(rclone: S3Server) -> None:
     store = S3Store(replace(address, endpoint=f"http://{address.endpoint}", secure=True))
     await store.check()
     await store.close()
+
+
+@asynccontextmanager
+async def a_server_that_answers(answer: bytes) -> AsyncIterator[S3Store]:
+    """A store whose server says the same to everything, and hangs up."""
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(say, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        store = S3Store(StoreAddress("faulty", "s3", f"127.0.0.1:{port}", "b", "a", "s", secure=False))
+        yield store
+        await store.close()
+
+
+async def test_an_answer_that_is_cut_off_is_no_object() -> None:
+    async with a_server_that_answers(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nETag: x\r\n\r\nhalf") as store:
+        with pytest.raises(StoreUnavailable, match="could not read k"):
+            await store.get("k", 100)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n", b"no HTTP at all\r\n\r\n"]
+)
+async def test_a_server_with_a_fault_of_its_own_is_unavailable(answer: bytes) -> None:
+    async with a_server_that_answers(answer) as store:
+        for attempt in [store.check(), store.head("k"), store.get("k", 1), store.put_stream("k", _one_byte(), 1)]:
+            with pytest.raises(StoreUnavailable, match="could not"):
+                await attempt
+
+
+async def _one_byte() -> AsyncIterator[bytes]:
+    yield b"x"
 
 
 def test_clients_are_made_once(rclone: S3Server) -> None:
