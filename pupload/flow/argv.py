@@ -28,9 +28,10 @@ def split(command: str) -> tuple[str, ...]:
     return tuple(shlex.split(command))
 
 
-def variables(argv: Sequence[str]) -> list[str]:
+@lru_cache(maxsize=256)
+def variables(argv: tuple[str, ...]) -> tuple[str, ...]:
     """The names of the variables in `argv`, in order, each once."""
-    return list(dict.fromkeys(name for argument in argv for name in _VARIABLE.findall(argument)))
+    return tuple(dict.fromkeys(name for argument in argv for name in _VARIABLE.findall(argument)))
 
 
 def render_argv(
@@ -42,18 +43,16 @@ def render_argv(
     Any other `${Name}`, and every other dollar, stays for the program.
     Errors: InvalidRequest when a flag's value would be read as an option (`option_problem`).
     """
+    problem = option_problem(tuple(argv), flags)
+    if problem:
+        raise InvalidRequest(problem)
     values = {**flags, **ports}
     absent = set(known) - values.keys()
-    rendered = []
-    for place, argument in enumerate(argv):
-        whole = _VARIABLE.fullmatch(argument)
-        if whole and whole[1] in absent:
-            continue
-        problem = option_problem(argv, place, flags)
-        if problem:
-            raise InvalidRequest(problem)
-        rendered.append(_VARIABLE.sub(lambda found: _value(found, values, absent), argument))
-    return rendered
+    return [
+        _VARIABLE.sub(lambda found: _value(found, values, absent), argument)
+        for argument in argv
+        if not ((whole := _VARIABLE.fullmatch(argument)) and whole[1] in absent)
+    ]
 
 
 def _value(found: re.Match[str], values: Mapping[str, str], absent: Collection[str]) -> str:
@@ -61,21 +60,28 @@ def _value(found: re.Match[str], values: Mapping[str, str], absent: Collection[s
     return "" if name in absent else values.get(name, found[0])
 
 
-def option_problem(argv: Sequence[str], place: int, flags: Mapping[str, str]) -> str:
-    """Why the value of a flag would be an option of its own making at `place`; "" when it would not.
+def option_problem(argv: tuple[str, ...], flags: Mapping[str, str]) -> str:
+    """Why the value of a flag would be an option of its own making; "" when none would.
 
     Only an argument that begins with the flag is in danger, and only before a `--`. A negative number is no option.
     """
-    found = _VARIABLE.match(argv[place])
-    if found is None or found[1] not in flags or place == 0:
-        return ""
-    argument = _VARIABLE.sub(lambda v: flags.get(v[1], ""), argv[place])
-    if not argument.startswith("-") or _NUMBER.fullmatch(argument) or "--" in argv[:place]:
-        return ""
-    return (
-        f"the value of flag {found[1]} begins with '-' and would be an option of the command; "
-        f"give another value, or let the def write --name=${{{found[1]}}}, or -- before it"
-    )
+    for name, argument in _exposed(argv):
+        if not flags.get(name, "").startswith("-"):
+            continue
+        if not _NUMBER.fullmatch(_VARIABLE.sub(lambda found: flags.get(found[1], ""), argument)):
+            return (
+                f"the value of flag {name} begins with '-' and would be an option of the command; "
+                f"give another value, or let the def write --name=${{{name}}}, or -- before it"
+            )
+    return ""
+
+
+@lru_cache(maxsize=256)
+def _exposed(argv: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The arguments that a program may read as options and that begin with a variable, with its name."""
+    options = argv[1 : argv.index("--")] if "--" in argv[1:] else argv[1:]
+    found = ((_VARIABLE.match(argument), argument) for argument in options)
+    return tuple((variable[1], argument) for variable, argument in found if variable)
 
 
 def environment(

@@ -1,6 +1,7 @@
 """Is this flow allowed: every finding at once. PURE."""
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
 
 from pupload.flow.model import Flow
 from pupload.flow.nodedef import NodeDef
@@ -13,6 +14,7 @@ from pupload.tiers import Tier
 __all__ = ["RULES", "Finding", "Rule", "Severity", "check", "errors_in"]
 
 MAX_NODES = 10_000
+MAX_FINDINGS = 1_000
 
 RULES: dict[str, Rule] = {
     rule.code: rule for module in (whole_flow, node, nodedef, edge, well, store) for rule in rules_of(module.__name__)
@@ -30,11 +32,12 @@ def check(
 ) -> list[Finding]:
     """Everything that is wrong with `flow`; it can run when `errors_in` the findings is empty.
 
-    `stores` are the names of the server's stores. A flow of more than `max_nodes` nodes is not looked into any further.
+    `stores` are the names of the server's stores. A flow that is too large is not looked into any further, and of one
+    code at most `MAX_FINDINGS` are listed.
     """
     surveyed = survey(flow, defs, tiers=tiers, stores=stores, max_nodes=max_nodes)
     too_large = list(RULES["FLOW_005"].findings(surveyed))
-    return too_large or [finding for rule in RULES.values() for finding in rule.findings(surveyed)]
+    return too_large or [f for rule in RULES.values() for f in islice(rule.findings(surveyed), MAX_FINDINGS)]
 
 
 def errors_in(findings: Sequence[Finding]) -> list[Finding]:

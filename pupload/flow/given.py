@@ -5,7 +5,7 @@ What a rule reports as a finding survives parsing as plain text; only a wrong JS
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, ValidationInfo
+from pydantic import BeforeValidator, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from pupload.document import Document
@@ -68,7 +68,10 @@ def flag_text(value: str | float) -> str:
     return str(value)
 
 
-Text = Annotated[str, BeforeValidator(_text)]
+MAX_TEXT = 2048
+"""Longest name, key or duration: far beyond any use, and short enough to be repeated in a thousand messages."""
+
+Text = Annotated[str, BeforeValidator(_text), Field(max_length=MAX_TEXT)]
 """Text; a number is taken as its text, so that a rule can say what is wrong with it."""
 
 Scalar = Annotated[str | int | float | bool, BeforeValidator(_scalar)]

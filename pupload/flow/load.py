@@ -19,6 +19,8 @@ from pupload.flow.paths import json_path
 MAX_DEPTH = 32
 MAX_ELEMENTS = 100_000
 """Longest list or object; larger than any flow that is allowed, and small enough to name its problems."""
+MAX_CHARACTERS = 65_536
+"""Longest text; a program's argument can hardly be longer."""
 MAX_PROBLEMS = 200
 """Problems named in one answer."""
 
@@ -124,6 +126,8 @@ def _fault(path: Steps, value: object) -> str:
 
 
 def _text_fault(text: str) -> str:
+    if len(text) > MAX_CHARACTERS:
+        return f"a text has at most {MAX_CHARACTERS} characters"
     if "\0" in text:
         return "a text must not hold the character NUL"
     try:

@@ -6,7 +6,8 @@ Source: contract.md 4.
 
 import mimetypes
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 
 from pupload.flow.signatures import REVEALED
 
@@ -107,6 +108,7 @@ _TEXT_APPLICATIONS = frozenset(
 # fmt: on
 
 
+@lru_cache(maxsize=1024)
 def normal(mime: str) -> str:
     """`mime` in lower case, without parameters, and in its usual spelling where it has several.
 
@@ -134,23 +136,27 @@ def is_concrete(mime: str) -> bool:
     return "*" not in mime
 
 
-def overlap(one: Collection[str], other: Collection[str]) -> bool:
+def overlap(one: Iterable[str], other: Iterable[str]) -> bool:
     """True when some type is in both sets, wildcards counted in either direction."""
-    return any(_meet(a, b) for a in map(normal, one) for b in map(normal, other))
+    mine, theirs = {normal(mime) for mime in one}, {normal(mime) for mime in other}
+    return any(_covered(mime, theirs) for mime in mine) or any(_covered(mime, mine) for mime in theirs)
 
 
-def intersection(one: Iterable[str], other: Collection[str]) -> tuple[str, ...]:
+def intersection(one: Sequence[str], other: Sequence[str]) -> tuple[str, ...]:
     """The types that are in both sets, of two that meet the narrower.
 
     >>> intersection(["image/*", "text/plain"], ["image/png", "*/*"])
-    ('image/png', 'image/*', 'text/plain')
+    ('image/*', 'text/plain', 'image/png')
     """
-    pairs = ((normal(a), normal(b)) for a in one for b in other)
-    return tuple(dict.fromkeys(min(a, b, key=_breadth) for a, b in pairs if _meet(a, b)))
+    mine, theirs = [normal(mime) for mime in one], [normal(mime) for mime in other]
+    in_theirs, in_mine = frozenset(theirs), frozenset(mine)
+    both = [mime for mime in mine if _covered(mime, in_theirs)] + [mime for mime in theirs if _covered(mime, in_mine)]
+    return tuple(dict.fromkeys(both))
 
 
-def _breadth(mime: str) -> int:
-    return mime.count("*")
+def _covered(mime: str, by: Collection[str]) -> bool:
+    """True when `by`, a set, has `mime` or a wildcard for it."""
+    return mime in by or ANY in by or f"{mime.partition('/')[0]}/*" in by
 
 
 def _meet(one: str, other: str) -> bool:

@@ -19,7 +19,7 @@ class FlowParameter(Given):
     EMPTY_IS_A_VALUE: ClassVar[frozenset[str]] = frozenset({"Default"})
 
     name: Text = ""
-    type: str = "string"
+    type: Text = "string"
     default: JsonValue = None
     required: bool = False
     description: str = ""
@@ -46,7 +46,7 @@ class FlowStore(Given):
     """
 
     name: Text = ""
-    type: str = ""
+    type: Text = ""
     params: dict[str, JsonValue] = Field(default_factory=dict, repr=False)
 
     @property
@@ -102,12 +102,12 @@ class FlowFlag(Given):
 class FlowNode(Given):
     """One step of the flow. `tier`, `timeout` and `max_attempts` override the def's; 0 attempts are as absent."""
 
-    id: Text = Field(default="")
+    id: Text = ""
     uses: Text = ""
     inputs: list[FlowInput] = Field(default_factory=list)
     outputs: list[FlowOutput] = Field(default_factory=list)
     flags: list[FlowFlag] = Field(default_factory=list)
-    command: str | None = None
+    command: Text | None = None
     timeout: Text | None = None
     tier: Text | None = None
     max_attempts: int = Field(default=0, ge=0, le=1000)

@@ -14,6 +14,8 @@ from pupload.flow.names import ENV_NAME, PORT_NAME
 from pupload.flow.plan import Reason
 
 ANY_TYPE = "*/*"
+MAX_PORTS = 10_000
+"""Ports a side; like the other bounds here, it keeps what each of 10,000 nodes takes from its def small."""
 
 
 class FlagType(StrEnum):
@@ -58,7 +60,7 @@ class PortDef(Given):
     name: PortName
     description: str = ""
     required: bool = True
-    type: Strings = Field(default_factory=lambda: [ANY_TYPE])
+    type: Strings = Field(max_length=64, default_factory=lambda: [ANY_TYPE])
 
 
 class InputDef(PortDef):
@@ -84,9 +86,9 @@ class FlagDef(Given):
 class CommandDef(Given):
     """A way to run the image. `exec` is split by POSIX shell quoting; `${name}` is a port's path or a flag's value."""
 
-    name: str = ""
+    name: Text = ""
     description: str = ""
-    exec: str = ""
+    exec: str = Field(default="", max_length=16_384)
 
 
 class RetryDef(Given):
@@ -109,18 +111,18 @@ class NodeDef(Given):
     version: Text = ""
     description: str = ""
     image: str = ""
-    inputs: list[InputDef] = Field(default_factory=list)
-    outputs: list[OutputDef] = Field(default_factory=list)
-    flags: list[FlagDef] = Field(default_factory=list)
+    inputs: list[InputDef] = Field(default_factory=list, max_length=MAX_PORTS)
+    outputs: list[OutputDef] = Field(default_factory=list, max_length=MAX_PORTS)
+    flags: list[FlagDef] = Field(default_factory=list, max_length=256)
     command: CommandDef | None = None
-    commands: list[CommandDef] = Field(default_factory=list)
+    commands: list[CommandDef] = Field(default_factory=list, max_length=64)
     tier: Text | None = None
     max_attempts: int = Field(default=0, ge=0, le=1000)
     retry: RetryDef = Field(default_factory=RetryDef)
     timeout: Text | None = None
     network: Literal["none", "egress"] = "none"
     user: Text | None = None
-    env: Annotated[Env, AfterValidator(_env_names)] = Field(default_factory=dict)
+    env: Annotated[Env, AfterValidator(_env_names)] = Field(default_factory=dict, max_length=256)
     access: Literal["files", "urls"] = "files"
 
     @model_validator(mode="after")

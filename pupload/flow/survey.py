@@ -35,8 +35,21 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
+class Required:
+    """Names that every node of a def must bind or set."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Survey:
-    """`defs_of_nodes`, `ports` go by the node's place; `producers`, `consumers`, `wells` by the edge's name."""
+    """Everything about a flow.
+
+    Shape: `defs_of_nodes` and `ports` go by the node's place, `required` by the def's `id()`, `producers`, `consumers`
+    and `wells` by the edge's name.
+    """
 
     flow: Flow
     defs: Sequence[NodeDef]
@@ -45,6 +58,7 @@ class Survey:
     flow_stores: frozenset[str]
     max_nodes: int
     defs_of_nodes: Sequence[NodeDef | None]
+    required: Mapping[int, Required]
     ports: Sequence[tuple[Port, ...]]
     producers: Mapping[str, Sequence[Port]]
     consumers: Mapping[str, Sequence[Port]]
@@ -92,7 +106,7 @@ def survey(
     """What `flow` says, looked up in linear time."""
     by_reference = _by_reference(defs)
     defs_of_nodes = [by_reference.get(node.uses) for node in flow.nodes]
-    ports = [tuple(_ports(place, node, defs_of_nodes[place])) for place, node in enumerate(flow.nodes)]
+    ports = list(_ports_of_nodes(flow.nodes, defs_of_nodes))
     return Survey(
         flow=flow,
         defs=defs,
@@ -101,6 +115,7 @@ def survey(
         flow_stores=frozenset(s.name for s in flow.stores if not s.names_a_server_store),
         max_nodes=max_nodes,
         defs_of_nodes=defs_of_nodes,
+        required={id(definition): _required(definition) for definition in defs},
         ports=ports,
         producers=_by_edge(ports, "Outputs"),
         consumers=_by_edge(ports, "Inputs"),
@@ -138,15 +153,33 @@ def _by_reference(defs: Sequence[NodeDef]) -> dict[str, NodeDef]:
     return found
 
 
-def _ports(place: int, node: FlowNode, definition: NodeDef | None) -> Iterator[Port]:
-    yield from _side(place, "Inputs", node.inputs, definition.inputs if definition else ())
-    yield from _side(place, "Outputs", node.outputs, definition.outputs if definition else ())
+def _required(definition: NodeDef) -> Required:
+    return Required(
+        inputs=tuple(port.name for port in definition.inputs if port.required),
+        outputs=tuple(port.name for port in definition.outputs if port.required),
+        flags=tuple(flag.name for flag in definition.flags if flag.required and flag.default is None),
+    )
 
 
-def _side(node: int, side: str, bound: Sequence[FlowBinding], declared: Sequence[PortDef]) -> Iterator[Port]:
-    by_name = {port.name: port for port in declared}
+def _ports_of_nodes(nodes: Sequence[FlowNode], defs: Sequence[NodeDef | None]) -> Iterator[tuple[Port, ...]]:
+    declared: dict[int, tuple[dict[str, PortDef], dict[str, PortDef]]] = {}
+    for place, (node, definition) in enumerate(zip(nodes, defs, strict=True)):
+        if id(definition) not in declared:
+            # Once for each def, not for each node: a def may have thousands of ports, and a flow of nodes.
+            declared[id(definition)] = _named(definition)
+        inputs, outputs = declared[id(definition)]
+        yield (*_side(place, "Inputs", node.inputs, inputs), *_side(place, "Outputs", node.outputs, outputs))
+
+
+def _named(definition: NodeDef | None) -> tuple[dict[str, PortDef], dict[str, PortDef]]:
+    if definition is None:
+        return {}, {}
+    return {port.name: port for port in definition.inputs}, {port.name: port for port in definition.outputs}
+
+
+def _side(node: int, side: str, bound: Sequence[FlowBinding], declared: Mapping[str, PortDef]) -> Iterator[Port]:
     for place, binding in enumerate(bound):
-        port = by_name.get(binding.name)
+        port = declared.get(binding.name)
         types = tuple(port.type) if port else (ANY,)
         required = port.required if port else True
         known = port is not None or not declared

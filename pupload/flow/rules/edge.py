@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pupload.flow import mime
 from pupload.flow.names import EDGE_NAME
 from pupload.flow.paths import in_defs
-from pupload.flow.rules.rule import Fault, Severity, rule
+from pupload.flow.rules.rule import Fault, Severity, quoted, rule
 from pupload.flow.survey import Port, Survey
 
 
@@ -56,7 +56,7 @@ def invalid_name(survey: Survey) -> Iterator[Fault]:
     for port in (port for ports in survey.ports for port in ports):
         if not EDGE_NAME.fullmatch(port.edge):
             hint = "an edge's name has letters, digits, '_', '-', '.', at most 128, the first no '-' or '.'"
-            yield f"{port.path}.Edge", f"{port.edge[:80]!r} cannot be an edge; {hint}"
+            yield f"{port.path}.Edge", f"{quoted(port.edge)} cannot be an edge; {hint}"
 
 
 @rule("EDGE_006", "EdgeTwoProducers")
@@ -77,7 +77,7 @@ def invalid_mime(survey: Survey) -> Iterator[Fault]:
     for path, types in _declared_types(survey):
         for place, kind in enumerate(types):
             if not mime.is_known(kind):
-                yield f"{path}[{place}]", f"{kind[:80]!r} is no MIME type; write it like image/png, image/* or */*"
+                yield f"{path}[{place}]", f"{quoted(kind)} is no MIME type; write it like image/png, image/* or */*"
 
 
 @rule("TYPE_002", "EmptySet")

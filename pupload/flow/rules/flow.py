@@ -8,11 +8,13 @@ from pydantic import JsonValue
 from pupload.flow.graph import FlowGraph
 from pupload.flow.model import FlowParameter
 from pupload.flow.names import PARAMETER_NAME
+from pupload.flow.nodedef import NodeDef
 from pupload.flow.paths import in_defs, in_flow
 from pupload.flow.rules.rule import Fault, rule, shown
 from pupload.flow.survey import Survey
 from pupload.units import parse_duration
 
+MAX_WEIGHT = 64 * 1024**2
 PARAMETER_TYPES = ("string", "int", "float", "bool")
 
 
@@ -107,7 +109,22 @@ def _fits_number(value: JsonValue, *, whole: bool) -> bool:
 
 @rule("FLOW_005", "FlowTooLarge")
 def too_large(survey: Survey) -> Iterator[Fault]:
-    """The flow has more nodes than the server takes."""
+    """The flow has more nodes than the server takes, or would, with what its nodes take from defs, be too long."""
     there, most = len(survey.flow.nodes), survey.max_nodes
     if there > most:
         yield in_flow("Nodes"), f"the flow has {there} nodes and the server takes {most}; split the flow"
+    elif _weight(survey) > MAX_WEIGHT:
+        yield in_flow("Nodes"), f"commands, flags and Env of all nodes exceed {MAX_WEIGHT} characters; split the flow"
+
+
+def _weight(survey: Survey) -> int:
+    """Characters that the nodes take from their defs, which one def may give to thousands of nodes."""
+    weights = {id(definition): _weight_of(definition) for definition in survey.defs}
+    return sum(weights[id(definition)] for _, _, definition in survey.nodes())
+
+
+def _weight_of(definition: NodeDef) -> int:
+    texts = [command.exec for command in definition.all_commands]
+    texts += [name + value for name, value in definition.env.items()]
+    texts += [flag.name + str(flag.default) for flag in definition.flags]
+    return sum(map(len, texts))

@@ -10,7 +10,7 @@ from pupload.flow.names import NODE_ID, PARAMETER_REFERENCE, PORT_NAME, env_name
 from pupload.flow.nodedef import FlagDef, FlagType, NodeDef
 from pupload.flow.paths import in_defs, in_flow
 from pupload.flow.rules.flow import fits_type
-from pupload.flow.rules.rule import Fault, rule, shown
+from pupload.flow.rules.rule import Fault, quoted, rule, shown
 from pupload.flow.survey import Survey, chosen_command
 
 _PARAMETERS_THAT_FIT = {
@@ -24,10 +24,10 @@ _PARAMETERS_THAT_FIT = {
 @rule("NODE_001", "NodeDefNotFound")
 def def_not_found(survey: Survey) -> Iterator[Fault]:
     """No def is what `Uses` names."""
+    known = shown(sorted({definition.reference for definition in survey.defs}), 5) or "none"
     for place, (node, definition) in enumerate(zip(survey.flow.nodes, survey.defs_of_nodes, strict=True)):
         if definition is None:
-            known = shown(sorted({d.reference for d in survey.defs}), 5) or "none"
-            yield in_flow("Nodes", place, "Uses"), f"there is no node def {node.uses!r}; there is {known}"
+            yield in_flow("Nodes", place, "Uses"), f"there is no node def {quoted(node.uses)}; there is {known}"
 
 
 @rule("NODE_002", "NodeMissingInput")
@@ -35,12 +35,10 @@ def missing_input(survey: Survey) -> Iterator[Fault]:
     """A required input of the def is not bound."""
     for place, node, definition in survey.nodes():
         bound = {binding.name for binding in node.inputs}
-        for port in definition.inputs:
-            if port.required and port.name not in bound:
-                yield (
-                    in_flow("Nodes", place, "Inputs"),
-                    f"input {port.name} of {node.uses} is required; bind it to an edge",
-                )
+        for port in survey.required[id(definition)].inputs:
+            if port not in bound:
+                message = f"input {port} of {node.uses} is required; bind it to an edge"
+                yield in_flow("Nodes", place, "Inputs"), message
 
 
 @rule("NODE_003", "NodeMissingOutput")
@@ -48,12 +46,10 @@ def missing_output(survey: Survey) -> Iterator[Fault]:
     """A required output of the def is not bound."""
     for place, node, definition in survey.nodes():
         bound = {binding.name for binding in node.outputs}
-        for port in definition.outputs:
-            if port.required and port.name not in bound:
-                yield (
-                    in_flow("Nodes", place, "Outputs"),
-                    f"output {port.name} of {node.uses} is required; bind it to an edge",
-                )
+        for port in survey.required[id(definition)].outputs:
+            if port not in bound:
+                message = f"output {port} of {node.uses} is required; bind it to an edge"
+                yield in_flow("Nodes", place, "Outputs"), message
 
 
 @rule("NODE_004", "NodeInvalidTier")
@@ -63,7 +59,7 @@ def invalid_tier(survey: Survey) -> Iterator[Fault]:
     asked += [(in_defs(place, "Tier"), definition.tier) for place, definition in enumerate(survey.defs)]
     for path, tier in asked:
         if tier and tier not in survey.tiers:
-            yield path, f"there is no tier {tier!r}; there are {shown(list(survey.tiers), 60)}"
+            yield path, f"there is no tier {quoted(tier)}; there are {shown(list(survey.tiers), 8)}"
 
 
 @rule("NODE_005", "NodeMissingFlag")
@@ -71,22 +67,23 @@ def missing_flag(survey: Survey) -> Iterator[Fault]:
     """A required flag has neither a value nor a default."""
     for place, node, definition in survey.nodes():
         given = {flag.name for flag in node.flags if flag.value is not None}
-        for flag in definition.flags:
-            if flag.required and flag.default is None and flag.name not in given:
-                yield in_flow("Nodes", place, "Flags"), f"flag {flag.name} of {node.uses} is required; give it a value"
+        for flag in survey.required[id(definition)].flags:
+            if flag not in given:
+                message = f"flag {flag} of {node.uses} is required; give it a value"
+                yield in_flow("Nodes", place, "Flags"), message
 
 
 @rule("NODE_006", "NodeUnknownFlag")
 def unknown_flag(survey: Survey) -> Iterator[Fault]:
     """A flag that the def, which declares its flags, does not have; or no usable name for one."""
     for place, node, definition in survey.nodes():
-        known = [flag.name for flag in definition.flags]
+        known = {flag.name: None for flag in definition.flags}
         for nth, flag in enumerate(node.flags):
             path = in_flow("Nodes", place, "Flags", nth, "Name")
             if known and flag.name not in known:
-                yield path, f"{node.uses} has no flag {flag.name!r}; it has {shown(known)}"
+                yield path, f"{node.uses} has no flag {quoted(flag.name)}; it has {shown(list(known))}"
             elif not PORT_NAME.fullmatch(flag.name):
-                yield path, f"{flag.name!r} is no name for a flag; use letters, digits, '_', '-' and '.'"
+                yield path, f"{quoted(flag.name)} is no name for a flag; use letters, digits, '_', '-' and '.'"
 
 
 @rule("NODE_007", "NodeDuplicateID")
@@ -95,7 +92,7 @@ def duplicate_id(survey: Survey) -> Iterator[Fault]:
     seen: set[str] = set()
     for place, node in enumerate(survey.flow.nodes):
         if node.id and node.id in seen:
-            yield in_flow("Nodes", place, "ID"), f"another node has the ID {node.id!r}; rename one"
+            yield in_flow("Nodes", place, "ID"), f"another node has the ID {quoted(node.id)}; rename one"
         seen.add(node.id)
 
 
@@ -115,9 +112,12 @@ def unknown_port(survey: Survey) -> Iterator[Fault]:
         if not port.known and definition:
             declared = definition.inputs if port.side == "Inputs" else definition.outputs
             names = shown([p.name for p in declared])
-            yield f"{port.path}.Name", f"{definition.reference} has no port {port.name!r} here; it has {names}"
+            yield f"{port.path}.Name", f"{definition.reference} has no port {quoted(port.name)} here; it has {names}"
         elif port.known and not PORT_NAME.fullmatch(port.name):
-            yield f"{port.path}.Name", f"{port.name!r} is no name for a port; use letters, digits, '_', '-' and '.'"
+            yield (
+                f"{port.path}.Name",
+                f"{quoted(port.name)} is no name for a port; use letters, digits, '_', '-' and '.'",
+            )
 
 
 @rule("NODE_010", "NodeUnknownCommand")
@@ -126,7 +126,10 @@ def unknown_command(survey: Survey) -> Iterator[Fault]:
     for place, node, definition in survey.nodes():
         if node.command and chosen_command(node, definition) is None:
             known = shown([c.name for c in definition.all_commands]) or "none, so leave Command out"
-            yield in_flow("Nodes", place, "Command"), f"{node.uses} has no command {node.command!r}; it has {known}"
+            yield (
+                in_flow("Nodes", place, "Command"),
+                f"{node.uses} has no command {quoted(node.command)}; it has {known}",
+            )
 
 
 @rule("NODE_011", "NodeInvalidFlagValue")
@@ -139,7 +142,8 @@ def invalid_flag_value(survey: Survey) -> Iterator[Fault]:
             problem = _value_problem(flag, declared.get(flag.name), parameters)
             if problem:
                 yield in_flow("Nodes", place, "Flags", nth, "Value"), problem
-        for problem in _option_problems(node, definition):
+        problem = _option_problem(node, definition)
+        if problem:
             yield in_flow("Nodes", place, "Flags"), problem
     for place, definition in enumerate(survey.defs):
         for nth, flag_def in enumerate(definition.flags):
@@ -158,23 +162,22 @@ def _value_problem(flag: FlowFlag, declared: FlagDef | None, parameters: Mapping
     if flag.value is None or kind is FlagType.STRING:
         return ""
     if not named:
-        return "" if fits_type(flag.value, kind) else f"{text[:80]!r} is no {kind}, as flag {flag.name} wants"
+        return "" if fits_type(flag.value, kind) else f"{quoted(text)} is no {kind}, as flag {flag.name} wants"
     alone = PARAMETER_REFERENCE.fullmatch(text)
     if alone and parameters[alone[1]].type in _PARAMETERS_THAT_FIT[kind]:
         return ""
     return f"flag {flag.name} is a {kind}: give a value, or one parameter of that type and nothing beside it"
 
 
-def _option_problems(node: FlowNode, definition: NodeDef) -> Iterator[str]:
+def _option_problem(node: FlowNode, definition: NodeDef) -> str:
     command = chosen_command(node, definition)
-    if command is None:
-        return
+    if command is None or not node.flags:
+        return ""
     flags = {flag.name: flag_text(flag.value) for flag in node.flags if flag.value is not None}
     try:
-        argv = split(command.exec)
+        return option_problem(split(command.exec), flags)
     except ValueError:
-        return  # rule DEF_004 reports the quotation
-    yield from (problem for place in range(len(argv)) if (problem := option_problem(argv, place, flags)))
+        return ""  # rule DEF_004 reports the quotation
 
 
 @rule("NODE_012", "NodeInvalidID")
@@ -183,7 +186,7 @@ def invalid_id(survey: Survey) -> Iterator[Fault]:
     for place, node in enumerate(survey.flow.nodes):
         if node.id and not NODE_ID.fullmatch(node.id):
             hint = "an ID has letters, digits, '_', '.' and '-', at most 63, and begins with a letter or digit"
-            yield in_flow("Nodes", place, "ID"), f"{node.id[:80]!r} cannot be an ID; {hint}"
+            yield in_flow("Nodes", place, "ID"), f"{quoted(node.id)} cannot be an ID; {hint}"
 
 
 @rule("NODE_013", "NodeDuplicateName")
@@ -196,6 +199,6 @@ def duplicate_name(survey: Survey) -> Iterator[Fault]:
             ("Flags", [flag.name for flag in node.flags]),
         ):
             counts = Counter(env_name(name) for name in names if name)
-            twice = [name for name, count in counts.items() if count > 1]
+            twice = list(dict.fromkeys(quoted(name) for name in names if counts[env_name(name)] > 1))
             if twice:
                 yield in_flow("Nodes", place, side), f"{shown(twice)} is named more than once; name each once"

@@ -2,12 +2,12 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from pupload.flow.argv import split, variables
 from pupload.flow.nodedef import CommandDef, NodeDef
 from pupload.flow.paths import in_defs
-from pupload.flow.rules.rule import Fault, rule, shown
+from pupload.flow.rules.rule import Fault, quoted, rule, shown
 from pupload.flow.survey import Survey
 
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9A-Fa-f:]+\])"
@@ -42,7 +42,7 @@ def invalid_image(survey: Survey) -> Iterator[Fault]:
     for place, definition in enumerate(survey.defs):
         if len(definition.image) > MAX_IMAGE_LENGTH or not _IMAGE.fullmatch(definition.image):
             hint = "write it like name:tag, host/name:tag or host/name@sha256:…, in lower case"
-            yield in_defs(place, "Image"), f"{definition.image[:80]!r} is no image reference; {hint}"
+            yield in_defs(place, "Image"), f"{quoted(definition.image)} is no image reference; {hint}"
 
 
 @rule("DEF_003", "DefUnknownVariable")
@@ -81,7 +81,7 @@ def _counts(definition: NodeDef) -> Counter[str]:
     return Counter(ports + [flag.name for flag in definition.flags])
 
 
-def _variable_faults(path: str, names: list[str], known: Collection[str], counts: Counter[str]) -> Iterator[Fault]:
+def _variable_faults(path: str, names: Sequence[str], known: Collection[str], counts: Counter[str]) -> Iterator[Fault]:
     for name in names:
         if name not in known:
             hint = "write $NAME without braces to leave it to the program"
@@ -101,7 +101,7 @@ def invalid_command(survey: Survey) -> Iterator[Fault]:
             except ValueError as error:
                 yield path, f"Exec cannot be split into arguments: {error}"
             if command.name in seen:
-                yield path, f"two commands are named {command.name!r}; rename one"
+                yield path, f"two commands are named {quoted(command.name)}; rename one"
             seen.add(command.name)
 
 

@@ -66,6 +66,11 @@ def rules_of(module: str) -> list[Rule]:
     return [rule for rule in _REGISTERED.values() if rule.faults.__module__ == module]
 
 
+def quoted(text: str) -> str:
+    """`text` for a message, in quotes and cut."""
+    return repr(text[:80])
+
+
 def shown(names: list[str], most: int = 20) -> str:
     """`names` for a message, cut after `most`."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from pupload.flow.model import FlowStore, StoreParams
 from pupload.flow.paths import in_flow
-from pupload.flow.rules.rule import Fault, Severity, rule
+from pupload.flow.rules.rule import Fault, Severity, quoted, rule
 from pupload.flow.survey import Survey
 
 STORE_TYPES = ("s3", "minio")
@@ -20,10 +20,13 @@ def not_found(survey: Survey) -> Iterator[Fault]:
     """A store that is named is nowhere declared, or a flow that needs a store has none."""
     default = survey.flow.default_data_well
     if default and default.store and not survey.has_store(default.store):
-        yield in_flow("DefaultDataWell", "Store"), f"there is no store {default.store!r}; declare it in Stores"
+        yield in_flow("DefaultDataWell", "Store"), f"there is no store {quoted(default.store)}; declare it in Stores"
     for place, store in enumerate(survey.flow.stores):
         if store.name and store.names_a_server_store and not survey.has_store(store.name):
-            yield in_flow("Stores", place, "Name"), f"the server has no store {store.name!r}; give Type and Params"
+            yield (
+                in_flow("Stores", place, "Name"),
+                f"the server has no store {quoted(store.name)}; give Type and Params",
+            )
     if not survey.default_store() and not survey.last_resort() and _needs_a_place(survey):
         yield in_flow("Stores"), "the server has no default store; declare one in Stores, or name one in a well"
 
@@ -45,7 +48,7 @@ def invalid_type(survey: Survey) -> Iterator[Fault]:
         if store.type not in STORE_TYPES and not store.names_a_server_store:
             yield (
                 in_flow("Stores", place, "Type"),
-                f"{store.type!r} is no type of store; write {' or '.join(STORE_TYPES)}",
+                f"{quoted(store.type)} is no type of store; write {' or '.join(STORE_TYPES)}",
             )
 
 
@@ -78,7 +81,7 @@ def _unusable(path: str, params: StoreParams) -> Iterator[Fault]:
         if address is not None and not _ENDPOINT.fullmatch(address):
             yield f"{path}.{member}", "write host or host:port without a scheme; Secure false means http"
     if not _BUCKET.fullmatch(params.bucket_name):
-        yield f"{path}.BucketName", f"{params.bucket_name[:80]!r} cannot be a bucket's name"
+        yield f"{path}.BucketName", f"{quoted(params.bucket_name)} cannot be a bucket's name"
 
 
 @rule("STORE_004", "Unused", Severity.WARNING)

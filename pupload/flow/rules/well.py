@@ -6,7 +6,7 @@ from pupload.flow import keys
 from pupload.flow.model import DataWell
 from pupload.flow.paths import in_flow
 from pupload.flow.plan import Source
-from pupload.flow.rules.rule import Fault, rule, shown
+from pupload.flow.rules.rule import Fault, quoted, rule, shown
 from pupload.flow.survey import Survey
 
 SOURCES = [source.value for source in Source]
@@ -28,7 +28,7 @@ def invalid_source(survey: Survey) -> Iterator[Fault]:
     """A well's source is none that there is; the default well's can only be upload."""
     for path, well in _wells(survey):
         if well.source and well.source not in SOURCES:
-            yield f"{path}.Source", f"{well.source!r} is no source; leave it out or write {', '.join(SOURCES)}"
+            yield f"{path}.Source", f"{quoted(well.source)} is no source; leave it out or write {', '.join(SOURCES)}"
     default = survey.flow.default_data_well
     if default and default.source not in (None, Source.UPLOAD):
         yield in_flow("DefaultDataWell", "Source"), "the default well's source can only be upload; give the edge a well"
@@ -39,7 +39,7 @@ def edge_not_found(survey: Survey) -> Iterator[Fault]:
     """A well for an edge that no node names."""
     for path, well in _wells(survey):
         if well.edge not in survey.producers and well.edge not in survey.consumers:
-            yield f"{path}.Edge", f"no node has an edge {well.edge!r}; bind a port to it, or remove the well"
+            yield f"{path}.Edge", f"no node has an edge {quoted(well.edge)}; bind a port to it, or remove the well"
 
 
 @rule("WELL_003", "DuplicateEdge")
@@ -57,7 +57,7 @@ def store_not_found(survey: Survey) -> Iterator[Fault]:
     """A well names a store that neither the flow nor the server has."""
     for path, well in _wells(survey):
         if well.store and not survey.has_store(well.store):
-            yield f"{path}.Store", f"there is no store {well.store!r}; declare it in Stores, or ask the operator"
+            yield f"{path}.Store", f"there is no store {quoted(well.store)}; declare it in Stores, or ask the operator"
 
 
 @rule("WELL_005", "InvalidKeyTemplate")
@@ -70,7 +70,7 @@ def invalid_key_template(survey: Survey) -> Iterator[Fault]:
         template = keys.read_template(well.key)
         unknown = sorted(template.variables - keys.VARIABLES - parameters)
         if template.problem:
-            yield f"{path}.Key", f"the key {well.key[:80]!r} is not usable: {template.problem}"
+            yield f"{path}.Key", f"the key {quoted(well.key)} is not usable: {template.problem}"
         elif unknown:
             known = shown(sorted(keys.VARIABLES))
             yield f"{path}.Key", f"a key cannot name {shown(unknown)}; it can name {known} and declared PARAM.name"
