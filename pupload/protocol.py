@@ -120,11 +120,10 @@ class Claimed(Document):
 
 
 class Beat(Document):
-    """A sign of life for the worker and for each attempt it holds; `stopping` are those it is stopping already."""
+    """A sign of life for the worker and for each attempt it holds."""
 
     instance: str
     attempts: list[AttemptRef]
-    stopping: list[AttemptRef] = Field(default_factory=list)
     free: Capacity
     draining: bool = False
     wait_s: float = 5.0

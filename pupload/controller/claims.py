@@ -236,11 +236,9 @@ class Claims:
         deadline = time.monotonic() + min(beat.wait_s, self._config.beat_s)
         with self._signals.listen(worker_topic(worker.id)) as heard:
             answer = await self._extend(worker, beat)
-            told = {order.lease for order in beat.stopping}
             while True:
                 left_s = deadline - time.monotonic()
-                news = answer.lost or any(order.ref.lease not in told for order in answer.stop)
-                if news or left_s <= 0:
+                if answer.lost or answer.stop or left_s <= 0:
                     return answer
                 await self._signals.wait(heard, left_s)
                 answer = BeatAnswer(stop=await self._stop_orders(worker), lost=answer.lost)

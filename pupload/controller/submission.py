@@ -102,7 +102,7 @@ class Submission:
         return [
             NewUpload(edge.name, edge.store, upload_key(plan, edge, run_id), min(edge.max_size_bytes or limit, limit))
             for edge in plan.edges.values()
-            if edge.source in {Source.UPLOAD, Source.WEBHOOK}
+            if edge.source is Source.UPLOAD
         ]
 
     async def _static_artifacts(self, run_id: RunID, plan: Plan, secrets: Mapping[str, str]) -> tuple[Artifact, ...]:
@@ -148,6 +148,11 @@ def _used_stores(plan: Plan) -> set[str]:
 
 def _require_runnable(plan: Plan, *, egress: bool) -> None:
     """What the documents allow and this server does not."""
+    hooked = [edge.name for edge in plan.edges.values() if edge.source is Source.WEBHOOK]
+    if hooked:
+        raise InvalidRequest(
+            f"edge {hooked[0]!r}: this server takes no webhook wells yet; use Source upload", code="WEBHOOK_REFUSED"
+        )
     closed = [node.id for node in plan.nodes.values() if node.network != "none" and not egress]
     if closed:
         raise InvalidRequest(
