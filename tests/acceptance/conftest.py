@@ -1,6 +1,9 @@
 """The whole system, one for all tests of a session that only talk to it; each test may leave nothing behind."""
 
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -12,11 +15,25 @@ SETTINGS = {"PUPLOAD_RECONCILE_S": "0.5"}
 
 
 @pytest.fixture(scope="session")
-def shared_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def shared_system() -> Iterator[System]:
     """A running system."""
     ensure_busybox()
-    with a_system(tmp_path_factory.mktemp("system") / "data", SETTINGS) as system:
+    with a_place() as place, a_system(place / "data", SETTINGS) as system:
         yield system
+
+
+@contextmanager
+def a_place() -> Iterator[Path]:
+    """An empty folder, gone afterwards; outside pytest's own, which each session closes to the database's user."""
+    with tempfile.TemporaryDirectory(prefix="pup-system-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder for a system of the test's own."""
+    with a_place() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")
