@@ -213,10 +213,13 @@ class FakeController:
         await self._tell(self.claims, claim)
         try:
             async with asyncio.timeout(claim.wait_s), self._news:
-                await self._news.wait_for(lambda: bool(self._fitting(claim.free)))
+                await self._news.wait_for(lambda: self._draining() or bool(self._fitting(claim.free)))
                 return Claimed(assignments=self._take(claim))
         except TimeoutError:
             return Claimed()
+
+    def _draining(self) -> bool:
+        return bool(self.beats) and self.beats[-1].draining
 
     def _fitting(self, free: Capacity) -> list[Assignment]:
         taken = []
@@ -227,7 +230,7 @@ class FakeController:
         return taken
 
     def _take(self, claim: Claim) -> list[Assignment]:
-        taken = self._fitting(claim.free)[: claim.most]
+        taken = [] if self._draining() else self._fitting(claim.free)[: claim.most]
         for assignment in taken:
             self._offers.remove(assignment)
         return taken

@@ -1,0 +1,127 @@
+"""Files between the store and the container, in both ways, when all goes well and when it does not."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from pupload.config import WorkerConfig
+from pupload.flow.plan import Reason
+from pupload.protocol import Assignment, Finish, Outcome
+from tests.integration.worker.conftest import serving
+from tests.support.fake_controller import MB, FakeController, an_assignment, an_output, shell
+
+pytestmark = pytest.mark.integration
+
+CONTENT = bytes(range(256)) * 12_000
+
+
+@pytest.fixture(params=["auto", "archive"])
+async def files(request: pytest.FixtureRequest, config: WorkerConfig) -> AsyncIterator[str]:
+    """A worker that hands files over this way."""
+    async with serving(config.model_copy(update={"files": request.param})):
+        yield request.param
+
+
+def copy(controller: FakeController) -> Assignment:
+    return an_assignment("cp", "${a}", "${b}", inputs=[controller.input("a", CONTENT)], outputs=[an_output("b")])
+
+
+async def outcome_of(controller: FakeController, node: Assignment) -> Finish:
+    await controller.offer(node)
+    return await controller.finish_of(node)
+
+
+async def test_bytes_arrive_as_they_were(controller: FakeController, files: str) -> None:
+    finish = await outcome_of(controller, copy(controller))
+    assert finish.outcome is Outcome.SUCCEEDED, finish
+    assert controller.store.objects[finish.outputs[0].key] == CONTENT
+    assert finish.outputs[0].sha256 == finish.inputs[0].sha256
+
+
+async def test_an_input_cannot_be_written_and_an_odd_output_is_refused(controller: FakeController, files: str) -> None:
+    script = "echo x > ${a}; rm ${a}; cat ${a} > /dev/null || exit 9; ln -s /etc/passwd ${b}"
+    node = an_assignment(*shell(script), inputs=[controller.input("a", CONTENT)], outputs=[an_output("b")])
+    finish = await outcome_of(controller, node)
+    assert finish.reason is Reason.POLICY, finish
+    assert controller.store.objects.keys() == {"in/a"}
+
+
+async def test_a_file_beyond_its_limit_is_refused_either_way(controller: FakeController, files: str) -> None:
+    node = an_assignment(*shell("head -c 2m /dev/zero > ${b}"), outputs=[an_output("b", max_size_bytes=MB)])
+    assert (await outcome_of(controller, node)).reason is Reason.POLICY
+
+
+async def test_a_missing_output_is_told_either_way(controller: FakeController, files: str) -> None:
+    finish = await outcome_of(controller, an_assignment("true", outputs=[an_output("b")]))
+    assert "did not write /pup/out/b" in finish.message
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("fault", [500, 503, "cut", "flip"])
+async def test_a_passing_fault_of_the_store_costs_no_attempt(controller: FakeController, fault: int | str) -> None:
+    node = copy(controller)
+    controller.store.faults.append(fault)
+    finish = await outcome_of(controller, node)
+    assert finish.outcome is Outcome.SUCCEEDED, finish
+    assert controller.store.objects[finish.outputs[0].key] == CONTENT
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_expired_url_is_asked_for_again(controller: FakeController) -> None:
+    node = copy(controller)
+    controller.store.expire_all()
+    assert (await outcome_of(controller, node)).outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_object_that_is_gone_fails_the_transfer_without_its_url(controller: FakeController) -> None:
+    node = copy(controller)
+    del controller.store.objects["in/a"]
+    finish = await outcome_of(controller, node)
+    assert finish.reason is Reason.TRANSFER
+    assert "input a did not arrive: the store answered 404" in finish.message
+    assert "X-Amz" not in finish.message
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_object_overwritten_since_is_final(controller: FakeController) -> None:
+    node = copy(controller)
+    controller.store.objects["in/a"] = CONTENT[::-1]
+    finish = await outcome_of(controller, node)
+    assert (finish.reason, finish.final) == (Reason.TRANSFER, True)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_many_inputs_and_outputs_move_side_by_side(controller: FakeController) -> None:
+    names = [f"f{n}" for n in range(12)]
+    node = an_assignment(
+        *shell("cd /pup/in; for f in *; do cp $f /pup/out/o-${f%.*}; done"),
+        inputs=[controller.input(name, name.encode()) for name in names],
+        outputs=[an_output(f"o-{name}") for name in names],
+    )
+    finish = await outcome_of(controller, node)
+    assert finish.outcome is Outcome.SUCCEEDED, finish
+    assert [controller.store.objects[found.key] for found in finish.outputs] == [name.encode() for name in names]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_flood_of_output_is_bounded_and_kept_as_an_object(controller: FakeController) -> None:
+    script = "yes 0123456789abcdef | head -n 200000; printf 'a\\000b\\033[31m'"
+    node = an_assignment(*shell(script), live_log_limit_bytes=100_000, log_limit_bytes=1_000_000)
+    finish = await outcome_of(controller, node)
+    assert finish.outcome is Outcome.SUCCEEDED, finish
+    shown = sum(len(line) for line in controller.text(finish))
+    assert shown < 120_000
+    kept = controller.store.objects[finish.log_key]
+    assert 1_000_000 < len(kept) < 8_000_000
+    assert b"the log has reached" in kept.splitlines()[-1]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_flood_without_a_newline_comes_in_pieces(controller: FakeController) -> None:
+    finish = await outcome_of(
+        controller, an_assignment(*shell("head -c 100000 /dev/zero | tr '\\0' x; printf 'a\\000b'"))
+    )
+    lines = controller.text(finish)
+    assert max(map(len, lines)) == 16 * 1024
+    assert "".join(lines).endswith("xa\\x00b")
