@@ -134,16 +134,12 @@ class _Draft:
         self.ready: list[NodeID] = []
 
     def put(self, node: Node) -> None:
-        old = self.nodes[node.id].status
-        if old is not node.status:
-            self.counts[old] = self.counts.get(old, 0) - 1
-            self.counts[node.status] = self.counts.get(node.status, 0) + 1
+        self.counts[self.nodes[node.id].status] -= 1
+        self.counts[node.status] = self.counts.get(node.status, 0) + 1
         self.nodes[node.id] = node
 
-    def finish(self, node: Node, status: NodeStatus) -> Node:
-        ended = replace(node, status=status, finished_at=self.at)
-        self.put(ended)
-        return ended
+    def finish(self, node: Node, status: NodeStatus) -> None:
+        self.put(replace(node, status=status, finished_at=self.at))
 
     def record(self, kind: RecordType, of: NodeID | None = None, /, **data: object) -> None:
         self.records.append(Record(kind, of, data))
@@ -185,7 +181,6 @@ class _Draft:
     def end_early(self, end: End, failure: Failure | None) -> None:
         """No node starts from now on; those that wait stop here, those that run are told to."""
         self.end, self.failure = end, failure or self.failure
-        self.ready.clear()
         for node in sorted(self.nodes.values(), key=self._position):
             if node.status is NodeStatus.RUNNING:
                 self.commands.append(StopAttempt(node.id, node.attempt, Reason.CANCELLED))

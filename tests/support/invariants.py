@@ -323,11 +323,14 @@ def _assert_ordered(plan: Plan, nodes: list[NodeID]) -> None:
 
 
 def _narrowed(scene: Scene) -> Run:
-    """The run as the database layer loads it for the event: its scope, and whether the edge at hand is present."""
+    """The run as the database layer loads it for the event: its scope, in no order that anybody promised.
+
+    Of what is present it knows only the edge at hand.
+    """
     run, scope = scene.before, scope_of(scene.before.plan, scene.event)
     loaded = {
         node.id: node
-        for node in run.nodes.values()
+        for node in reversed(list(run.nodes.values()))
         if node.id in scope.nodes or (scope.stoppable and node.status in STOPPABLE)
     }
     edges = {scene.event.artifact.edge} if isinstance(scene.event, UploadReceived) else frozenset[Edge]()
