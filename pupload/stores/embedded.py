@@ -1,22 +1,24 @@
 """The store that needs no set-up: rclone over plain folders, and a watch on those folders."""
 
 import os
+import threading
 from collections.abc import AsyncGenerator, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Self
 
-from watchfiles import Change, awatch
+from watchfiles import Change, watch
 
 from pupload.errors import StoreUnavailable
 from pupload.flow.plan import DEFAULT_STORE
 from pupload.stores.base import Head, StoreAddress
+from pupload.stores.hints import hints
 from pupload.stores.rclone import HOST, TEMPORARY, Rclone
 from pupload.stores.s3 import S3Store
 
 BUCKET = "pupload"
 _STEP_MS = 4
-"""The watch looks twice in this time; less costs more of a processor when nothing happens than it gains."""
+"""Between two looks at what the kernel told; less would cost a processor that has nothing to do more than it gains."""
 
 _DEBOUNCE_MS = 20
 
@@ -45,9 +47,9 @@ class EmbeddedStore(S3Store):
         """
         server = Rclone(data_dir / "store")
         await server.start()
-        (server.buckets / BUCKET).mkdir(mode=0o700, exist_ok=True)
         store = cls(_address(name, server), server)
         try:
+            store.folder.mkdir(mode=0o700, exist_ok=True)
             await store.check()
         except BaseException:
             await store.close()
@@ -55,33 +57,11 @@ class EmbeddedStore(S3Store):
         return store
 
     def watch(self) -> AsyncGenerator[str, None]:
-        return self._watch()
+        return hints(self.name, Folder(self.folder))
 
     async def close(self) -> None:
         await super().close()
         await self.server.close()
-
-    async def _watch(self) -> AsyncGenerator[str, None]:
-        try:
-            async for changes in awatch(
-                self.folder, watch_filter=_may_be_an_object, step=_STEP_MS, debounce=_DEBOUNCE_MS, rust_timeout=1000
-            ):
-                for _, path in changes:
-                    for key in self._keys_at(Path(path)):
-                        yield key
-        except OSError as error:
-            raise StoreUnavailable(
-                f"store {self.name!r}: {self.folder} cannot be watched ({error.strerror or error}); "
-                "on Linux, raise fs.inotify.max_user_watches"
-            ) from error
-
-    def _keys_at(self, path: Path) -> Iterator[str]:
-        # A folder is watched only after it was made; what came into it before has no event of its own.
-        if path.is_dir():
-            for found in _files_below(path):
-                yield str(found.relative_to(self.folder))
-        elif path.is_file():
-            yield str(path.relative_to(self.folder))
 
     def _head_of(self, key: str, size_bytes: int, etag: str, modified: datetime, content_type: str) -> Head:
         return super()._head_of(key, size_bytes, etag.strip('"') or self._version(key), modified, content_type)
@@ -93,6 +73,39 @@ class EmbeddedStore(S3Store):
         except OSError:
             return ""
         return f"{file.st_ino:x}-{file.st_mtime_ns:x}"
+
+
+class Folder:
+    """The files that come into a folder and all below it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ended = threading.Event()
+
+    def written(self) -> Iterator[str]:
+        try:
+            for changes in watch(
+                self._folder,
+                watch_filter=_may_be_an_object,
+                step=_STEP_MS,
+                debounce=_DEBOUNCE_MS,
+                stop_event=self._ended,
+            ):
+                for _, path in changes:
+                    yield from self._keys_at(Path(path))
+        except OSError as error:
+            raise StoreUnavailable(
+                f"{self._folder} cannot be watched ({error.strerror or error}); on Linux, raise "
+                "fs.inotify.max_user_watches"
+            ) from error
+
+    def end(self) -> None:
+        self._ended.set()
+
+    def _keys_at(self, path: Path) -> Iterator[str]:
+        # A folder is watched only after it was made; what came into it before has no event of its own.
+        for found in _files_below(path) if path.is_dir() else [path]:
+            yield str(found.relative_to(self._folder))
 
 
 def _may_be_an_object(change: Change, path: str) -> bool:

@@ -1,9 +1,7 @@
 """A bucket in MinIO: an S3 store that also tells what was written, through the minio SDK's bucket notifications."""
 
-import asyncio
 import contextlib
-import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 from urllib.parse import unquote_plus, urlsplit
 
@@ -12,80 +10,48 @@ import urllib3
 from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
-from pupload.errors import PuploadError
 from pupload.stores.base import StoreAddress
 from pupload.stores.clients import endpoint_url
 from pupload.stores.faults import refusal, unreachable
+from pupload.stores.hints import hints
 from pupload.stores.s3 import S3Store
 
 _ABOUT = "listen to the bucket"
 _EVENTS = ("s3:ObjectCreated:*",)
 _LIMITS = urllib3.Timeout(connect=3.0, read=10.0)  # MinIO sends a blank every half second: more silence is a fault
-_JOIN_S = 5.0
 
 
 class MinioStore(S3Store):
     """An S3 store with a watch that is MinIO's own."""
 
     def watch(self) -> AsyncGenerator[str, None]:
-        return self._watch()
-
-    async def _watch(self) -> AsyncGenerator[str, None]:
-        keys: asyncio.Queue[str | PuploadError] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-        listener = Listener(self.address, lambda found: loop.call_soon_threadsafe(keys.put_nowait, found))
-        listener.start()
-        try:
-            while True:
-                found = await keys.get()
-                if isinstance(found, PuploadError):
-                    raise found
-                yield found
-        finally:
-            listener.stop()
+        return hints(self.name, Notifications(self.address))
 
 
-class Listener:
-    """A thread that reads the notifications of one bucket and passes on each key, and at last the error that ended it.
+class Notifications:
+    """The notifications of one bucket.
 
     Source: MinIO's ListenBucketNotification; one answer that never ends, one JSON line an event.
     """
 
-    def __init__(self, address: StoreAddress, found: Callable[[str | PuploadError], object]) -> None:
+    def __init__(self, address: StoreAddress) -> None:
         self._address = address
-        self._found = found
         self._connections = _OneAnswer()
-        self._thread = threading.Thread(target=self._listen, name=f"watch-{address.name}", daemon=True)
 
-    def start(self) -> None:
-        """Returns at once; keys come as they are written from about now on."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Returns when the thread is about to end: nothing is passed on any more."""
-        self._found = lambda _: None
-        self._connections.end()
-
-    def _listen(self) -> None:
+    def written(self) -> Iterator[str]:
+        client = _client(self._address, self._connections)
         try:
-            for key in self._keys():
-                self._found(key)
+            with client.listen_bucket_notification(self._address.bucket, events=_EVENTS) as events:
+                for event in events:
+                    yield from written_keys(event)
         except S3Error as error:
             status = error.response.status if error.response else 0
-            self._end(refusal(self._address, _ABOUT, status, error.code or ""))
+            raise refusal(self._address, _ABOUT, status, error.code or "") from error
         except (MinioException, HTTPError, OSError, ValueError) as error:
-            self._end(unreachable(self._address, _ABOUT, type(error).__name__))
+            raise unreachable(self._address, _ABOUT, type(error).__name__) from error
 
-    def _end(self, error: PuploadError) -> None:
-        # The loop may be gone by the time that a stopped listener ends.
-        with contextlib.suppress(RuntimeError):
-            self._found(error)
-
-    def _keys(self) -> Iterator[str]:
-        client = _client(self._address, self._connections)
-        with client.listen_bucket_notification(self._address.bucket, events=_EVENTS) as events:
-            for event in events:
-                yield from written_keys(event)
+    def end(self) -> None:
+        self._connections.end()
 
 
 class _OneAnswer(urllib3.PoolManager):

@@ -63,12 +63,16 @@ class Rclone:
     async def start(self) -> None:
         """Returns when the server takes connections.
 
-        Errors: InvalidConfig where another process has the folder, StoreUnavailable where the server does not come up.
+        Errors: InvalidConfig where another process has the folder or it cannot be used, StoreUnavailable where the
+        server does not come up.
         """
-        self._prepare()
         try:
+            self._prepare()
             await asyncio.to_thread(sweep, self.buckets)
             await self._begin()
+        except OSError as error:
+            await self.close()
+            raise InvalidConfig(f"{self.folder} cannot hold the embedded store: {error.strerror or error}") from error
         except BaseException:
             await self.close()
             raise
@@ -147,7 +151,8 @@ class Rclone:
             _log.warning("the embedded store's server ended (%s); starting it again", self._server.returncode)
             await asyncio.sleep(wait_s)
             await self._launch()
-            wait_s = _RESTART_S if await self._is_ready() else min(2 * wait_s, _LONGEST_RESTART_S)
+            await self._is_ready()
+            wait_s = min(2 * wait_s, _LONGEST_RESTART_S)
 
     async def _stop(self) -> None:
         server = self._server

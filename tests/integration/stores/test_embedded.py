@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -51,6 +52,10 @@ def answers(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
+
+
+def names_of_threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}
 
 
 def alive(pid: int) -> bool:
@@ -206,6 +211,12 @@ async def test_a_damaged_record_says_what_to_do(tmp_path: Path) -> None:
         await EmbeddedStore.start(tmp_path)
 
 
+async def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file where a folder should be")
+    with pytest.raises(InvalidConfig, match=f"{tmp_path}/store cannot hold"):
+        await EmbeddedStore.start(tmp_path)
+
+
 async def test_a_start_that_fails_leaves_the_folder_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pupload.stores.rclone.find_program", lambda: Path("/bin/false"))
     with pytest.raises(StoreUnavailable, match=r"does not start.*rclone\.log"):
@@ -221,6 +232,15 @@ async def test_closing_leaves_no_process_and_no_asyncio_work(tmp_path: Path) -> 
         await store.put("k", b"x", "")
     assert processes_naming(str(tmp_path)) == []
     assert asyncio.all_tasks() == before
+
+
+async def test_whoever_stops_listening_leaves_no_thread(tmp_path: Path) -> None:
+    async with running(tmp_path) as store:
+        listening = asyncio.ensure_future(anext(store.watch()))
+        await until(lambda: "watch-default" in names_of_threads())
+        listening.cancel()
+        await asyncio.wait([listening])
+        await until(lambda: "watch-default" not in names_of_threads())
 
 
 async def test_a_watch_that_cannot_be_set_says_so(tmp_path: Path) -> None:
