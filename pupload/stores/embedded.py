@@ -13,7 +13,8 @@ from pupload.errors import StoreUnavailable
 from pupload.flow.plan import DEFAULT_STORE
 from pupload.stores.base import Head, StoreAddress
 from pupload.stores.hints import hints
-from pupload.stores.rclone import HOST, TEMPORARY, Rclone
+from pupload.stores.keeping import TEMPORARY
+from pupload.stores.rclone import HOST, Rclone
 from pupload.stores.s3 import S3Store
 
 BUCKET = "pupload"

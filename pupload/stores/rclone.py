@@ -7,45 +7,29 @@ The server's address and keys are kept in the folder, so that presigned URLs out
 
 import asyncio
 import contextlib
-import fcntl
-import json
 import logging
 import os
 import secrets
-import select
 import shutil
-import signal
 import socket
 import sys
 import sysconfig
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pupload.errors import Defect, InvalidConfig, StoreUnavailable
 from pupload.stores import tether
+from pupload.stores.keeping import Keeping, end_orphan, keep, kept, locked, sweep
 
 _log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
-TEMPORARY = ".rclone_temp_"
-"""How names of unfinished uploads begin; they lie beside the object that they become."""
-
 _PORTS_TRIED = 5
 _READY_S = 15.0
 _POLL_S = 0.005
 _STOP_S = 5.0
 _RESTART_S = 0.1
 _LONGEST_RESTART_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Keeping:
-    """What the folder keeps of its server. `pid` is 0 until the first start."""
-
-    port: int
-    access_key: str
-    secret_key: str = field(repr=False)
-    pid: int = 0
 
 
 class Rclone:
@@ -91,8 +75,8 @@ class Rclone:
     def _prepare(self) -> None:
         self.buckets.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.chmod(0o700)
-        self._lock = _locked(self.folder / "lock")
-        self.keeping = _kept(self._kept_at) or Keeping(_free_port(), secrets.token_hex(10), secrets.token_urlsafe(32))
+        self._lock = locked(self.folder / "lock")
+        self.keeping = kept(self._kept_at) or Keeping(_free_port(), secrets.token_hex(10), secrets.token_urlsafe(32))
         end_orphan(self.keeping.pid, self.buckets)
 
     @property
@@ -119,7 +103,7 @@ class Rclone:
             start_new_session=True,  # Ctrl-C is for us: the server stays until the last upload is in
         )  # fmt: skip
         self.keeping = replace(self.keeping, pid=self._server.pid)
-        _keep(self._kept_at, self.keeping)
+        keep(self._kept_at, self.keeping)
 
     @property
     def _log_file(self) -> Path:
@@ -189,82 +173,6 @@ def environment(keeping: Keeping) -> dict[str, str]:
     if not (keeping.access_key and keeping.secret_key):
         raise Defect("the embedded store must not start without keys")
     return {"RCLONE_AUTH_KEY": f'"{keeping.access_key},{keeping.secret_key}"', "RCLONE_CONFIG": ""}
-
-
-def end_orphan(pid: int, buckets: Path) -> None:
-    """Returns when no server over `buckets` runs under `pid`; any other process of that number is left alone."""
-    if not serves(pid, buckets):
-        return
-    with contextlib.suppress(ProcessLookupError):
-        orphan = os.pidfd_open(pid)
-        try:
-            if serves(pid, buckets):  # the number could have passed on before it was held
-                signal.pidfd_send_signal(orphan, signal.SIGKILL)
-                _wait_for_end(orphan)
-        finally:
-            os.close(orphan)
-
-
-def _wait_for_end(process: int) -> None:
-    watch = select.poll()
-    watch.register(process, select.POLLIN)
-    watch.poll(1000 * _STOP_S)
-
-
-def serves(pid: int, buckets: Path) -> bool:
-    """True when `pid` is a server over `buckets`."""
-    try:
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return b"serve" in arguments and os.fsencode(buckets) in arguments
-
-
-def sweep(buckets: Path) -> None:
-    """Removes what was left by uploads that were cut off together with their server, and empty folders.
-
-    Only while no server runs: it makes a folder before it fills it.
-    """
-    for at, _, files in os.walk(buckets, topdown=False):
-        place = Path(at)
-        left = [name for name in files if name.startswith(TEMPORARY)]
-        for name in left:
-            (place / name).unlink()
-        if buckets not in {place, place.parent} and len(left) == len(files):
-            with contextlib.suppress(OSError):  # one of its folders holds something
-                place.rmdir()
-
-
-def _locked(path: Path) -> int:
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = os.pread(lock, 32, 0).decode(errors="replace").strip()
-        os.close(lock)
-        raise InvalidConfig(
-            f"the store in {path.parent} is in use by process {holder}: stop that, or choose another data directory"
-        ) from error
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, str(os.getpid()).encode(), 0)
-    return lock
-
-
-def _kept(path: Path) -> Keeping | None:
-    try:
-        return Keeping(**json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        raise InvalidConfig(f"{path} is damaged: delete it, and new keys are made") from error
-
-
-def _keep(path: Path, keeping: Keeping) -> None:
-    new = path.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    new.touch(mode=0o600, exist_ok=False)
-    new.write_text(json.dumps(asdict(keeping)))
-    new.replace(path)
 
 
 def _free_port() -> int:

@@ -20,7 +20,8 @@ from yarl import URL
 
 from pupload.errors import Defect, InvalidConfig, StoreUnavailable
 from pupload.stores.embedded import EmbeddedStore
-from pupload.stores.rclone import Keeping, environment, find_program
+from pupload.stores.keeping import Keeping
+from pupload.stores.rclone import environment, find_program
 from tests.support.s3_servers import processes_naming
 from tests.support.until import until
 
