@@ -5,7 +5,7 @@ import json
 import signal
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,11 +37,12 @@ _EXIT_CODES: dict[str, ExitCode] = {
 
 
 def try_flow(url: str, wishes: Wishes, *, as_json: bool) -> ExitCode:
-    """The exit code of a run of the flow on the server at `url`, shown while it goes."""
-    return asyncio.run(_try(url, wishes, as_json=as_json))
+    """The exit code of a run of the flow on the server at `url`, shown while it goes; Ctrl-C cancels it."""
+    return asyncio.run(conduct(url, wishes, as_json=as_json))
 
 
-async def _try(url: str, wishes: Wishes, *, as_json: bool) -> ExitCode:
+async def conduct(url: str, wishes: Wishes, *, as_json: bool) -> ExitCode:
+    """As `try_flow`, in a running event loop."""
     out = sys.stderr if as_json else sys.stdout
     show = Screen(Console(file=out, highlight=False)) if out.isatty() else Plain(out)
     async with AsyncClient(url) as client:
@@ -133,7 +134,7 @@ class Trial:
         faults: list[BaseException] = []
         try:
             async with asyncio.TaskGroup() as group:
-                sides = [group.create_task(each) for each in (self._send_all(run), self._paint(), self._look())]
+                sides = [group.create_task(each) for each in (self._paint(), self._look(), *self._uploads(run))]
                 async for event in self.client.events(run.id):
                     self._lines += self.view.fold(event)
                 for side in sides:
@@ -160,11 +161,9 @@ class Trial:
             if self.view.waits():
                 self._lines += self.view.note_pending(await self.client.run(self.run_id))
 
-    async def _send_all(self, run: FlowRun) -> None:
+    def _uploads(self, run: FlowRun) -> list[Coroutine[None, None, None]]:
         slots = asyncio.Semaphore(_UPLOADS_AT_ONCE)
-        async with asyncio.TaskGroup() as group:
-            for waiting in run.waiting_urls:
-                group.create_task(self._send(waiting, slots))
+        return [self._send(waiting, slots) for waiting in run.waiting_urls]
 
     async def _send(self, waiting: WaitingURL, slots: asyncio.Semaphore) -> None:
         edge = waiting.artifact.edge_name
