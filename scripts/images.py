@@ -118,7 +118,7 @@ def build(engine: docker.DockerClient, name: str) -> None:
         # Names and mirrors resolve in the build as they do on this machine.
         network_mode="host",
     )  # fmt: skip
-    if before is not None:
+    if before is not None and before.id:
         _drop(engine, before.id)
 
 
