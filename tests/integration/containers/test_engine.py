@@ -1,0 +1,149 @@
+"""The adapter on a real engine, and its traps."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import docker
+import pytest
+
+from pupload.containers import janitor, probe
+from pupload.containers.docker import Engine, NameTaken, Refused
+from pupload.containers.spec import ContainerSpec
+from pupload.errors import EngineUnavailable
+from tests.support.docker_images import ensure_busybox
+
+pytestmark = pytest.mark.integration
+
+T = TypeVar("T")
+
+OURS = {"pupload.worker": "engine-test", "pupload.instance": "one"}
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    ensure_busybox()
+    engine = await Engine.connect()
+    yield engine
+    for left in await engine.list_labelled({"pupload.worker": "engine-test"}):
+        await engine.remove(left.id)
+    await engine.close()
+
+
+def a_spec(*argv: str, name: str = "pup-engine-test", **labels: str) -> ContainerSpec:
+    return ContainerSpec(
+        name=name, image="pupload/busybox:latest", uid=65532, gid=65532, memory_bytes=2**26, cpu=1,
+        labels={**OURS, **labels}, argv=argv,
+    )  # fmt: skip
+
+
+def names_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+async def test_a_container_whose_create_was_answered_unheard_is_adopted(engine: Engine) -> None:
+    first = await engine.create(a_spec("true"))
+    assert await engine.create(a_spec("true")) == first
+
+
+async def test_a_name_held_by_a_foreign_container_is_not_taken(engine: Engine) -> None:
+    await engine.create(a_spec("true", **{"pupload.instance": "another"}))
+    with pytest.raises(NameTaken, match="pup-engine-test is held by a container that is not ours"):
+        await engine.create(a_spec("true"))
+
+
+async def test_an_image_that_is_not_there_is_refused_with_404(engine: Engine) -> None:
+    spec = ContainerSpec("pup-engine-test", "no/such:1", 1, 1, 2**26, 1, OURS)
+    with pytest.raises(Refused) as caught:
+        await engine.create(spec)
+    assert caught.value.status == 404
+
+
+async def test_removing_what_is_gone_or_going_is_fine(engine: Engine) -> None:
+    container = await engine.create(a_spec("sleep", "60"))
+    await engine.start(container)
+    await asyncio.gather(*(engine.remove(container) for _ in range(3)))
+    await engine.remove(container)
+    assert await engine.inspect(container) is None
+
+
+async def test_a_broken_wait_is_not_an_exit(engine: Engine) -> None:
+    container = await engine.create(a_spec("sleep", "1"))
+    watch = await engine.watch(container)
+    await engine.start(container)
+    over = asyncio.create_task(engine.until_exit(container, watch))
+    await asyncio.sleep(0.1)
+    watch.close()
+    await asyncio.sleep(0.2)
+    assert not over.done()
+    state = await over
+    assert state is not None
+    assert (state.status, state.exit_code) == ("exited", 0)
+
+
+async def test_an_exit_before_the_wait_was_registered_again_is_seen(engine: Engine) -> None:
+    container = await engine.create(a_spec("true"))
+    watch = await engine.watch(container)
+    watch.close()
+    await engine.start(container)
+    state = await engine.until_exit(container, watch)
+    assert state is not None
+    assert state.ended
+
+
+async def test_a_container_that_is_removed_has_no_exit(engine: Engine) -> None:
+    container = await engine.create(a_spec("sleep", "60"))
+    watch = await engine.watch(container)
+    await engine.start(container)
+    over = asyncio.create_task(engine.until_exit(container, watch))
+    await engine.remove(container)
+    assert await over is None
+
+
+async def test_an_engine_that_is_not_there_says_so() -> None:
+    with pytest.raises(EngineUnavailable):
+        await Engine.connect("unix:///nowhere/docker.sock")
+
+
+async def test_killing_what_does_not_run_is_fine(engine: Engine) -> None:
+    container = await engine.create(a_spec("true"))
+    await engine.kill(container)
+    await engine.kill("no-such-container")
+
+
+async def test_the_janitor_takes_what_nobody_holds_and_nothing_else(engine: Engine, tmp_path: Path) -> None:
+    held = await engine.create(a_spec("true", name="pup-engine-held"))
+    await engine.create(a_spec("true", name="pup-engine-stray"))
+    foreign = await engine.create(a_spec("true", name="pup-engine-foreign", **{"pupload.worker": "engine-test-2"}))
+    for name in ("pup-engine-held", "pup-engine-stray"):
+        (tmp_path / name / "out").mkdir(parents=True)
+    try:
+        assert await janitor.sweep(engine, "engine-test", tmp_path, {"pup-engine-held"}) == 2
+        assert [each.id for each in await engine.list_labelled({"pupload.worker": "engine-test"})] == [held]
+        assert names_in(tmp_path) == ["pup-engine-held"]
+        assert await engine.inspect(foreign) is not None
+    finally:
+        await engine.remove(foreign)
+
+
+async def test_the_engine_sees_a_directory_of_this_machine(engine: Engine, tmp_path: Path) -> None:
+    assert await probe.sees(engine, tmp_path, OURS)
+    assert names_in(tmp_path) == []
+
+
+async def test_what_the_engine_cannot_see_is_known(engine: Engine, tmp_path: Path) -> None:
+    assert not await probe.sees(_Elsewhere(engine), tmp_path, OURS)
+    assert names_in(tmp_path) == []
+
+
+class _Elsewhere(Engine):
+    """An engine on a machine that lacks our directories."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def call(self, what: str, ask: Callable[[docker.APIClient], T], deadline_s: float = 30.0) -> T:
+        if what == "create the probe":
+            raise Refused(400, "bind source path does not exist")
+        return await self._engine.call(what, ask, deadline_s)

@@ -1,0 +1,87 @@
+"""Images on a fake engine: one flight for all who wait, a memory of what failed, a word for each refusal."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pupload.containers.docker import Engine, Refused
+from pupload.containers.images import Images, NoImage
+
+pytestmark = pytest.mark.unit
+
+
+class FakeEngine(Engine):
+    """Has no image until a pull, whose rows are as ordered."""
+
+    def __init__(self, *rows: dict[str, Any], there: bool = False) -> None:
+        self.rows = rows
+        self.there = there
+        self.pulls = 0
+        self.looks = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def call(self, what: str, ask: Callable[[Any], Any], deadline_s: float = 30.0) -> Any:
+        await asyncio.sleep(0)
+        if what == "pull":
+            self.pulls += 1
+            await self.gate.wait()
+            self.there = not any("error" in row for row in self.rows)
+        return ask(self)
+
+    def inspect_image(self, name: str) -> dict[str, Any]:
+        self.looks += 1
+        if not self.there:
+            raise Refused(404, "no such image")
+        return {"Id": "sha256:1", "RepoDigests": ["r/i@sha256:2"]}
+
+    def pull(self, name: str, **_: object) -> list[dict[str, Any]]:
+        return list(self.rows)
+
+
+async def test_an_image_that_is_there_is_not_pulled_and_soon_not_even_looked_for() -> None:
+    images = Images(engine := FakeEngine(there=True), pull_s=1)
+    found = [await images.require("i"), await images.require("i")]
+    assert (found[0].id, found[0].digest, found[0]) == ("sha256:1", "sha256:2", found[1])
+    assert (engine.looks, engine.pulls) == (1, 0)
+
+
+async def test_many_who_want_one_image_share_one_pull() -> None:
+    engine = FakeEngine({"status": "done"})
+    engine.gate.clear()
+    images = Images(engine, pull_s=1)
+    waiting = [asyncio.create_task(images.require("i")) for _ in range(5)]
+    await asyncio.sleep(0.01)
+    waiting[0].cancel()
+    engine.gate.set()
+    assert len({(await each).id for each in waiting[1:]}) == 1
+    assert engine.pulls == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "final"),
+    [
+        ("manifest for i:latest not found: manifest unknown", True),
+        ("pull access denied for i, repository does not exist", True),
+        ("dial tcp: lookup registry-1.docker.io: no such host", False),
+        ("Get https://r/v2/: net/http: TLS handshake timeout", False),
+    ],
+)
+async def test_a_registry_s_refusal_is_final_and_its_absence_is_not(said: str, final: bool) -> None:
+    images = Images(FakeEngine({"error": said}), pull_s=1)
+    with pytest.raises(NoImage, match="image i is not on this engine and cannot be pulled") as caught:
+        await images.require("i")
+    assert caught.value.final is final
+    assert said in str(caught.value)
+
+
+async def test_a_failed_pull_is_remembered_for_a_while() -> None:
+    images = Images(engine := FakeEngine({"error": "not found"}), pull_s=1)
+    for _ in range(3):
+        with pytest.raises(NoImage):
+            await images.require("i")
+    assert engine.pulls == 1
+    engine.there = True
+    assert (await images.require("i")).id == "sha256:1"
