@@ -125,14 +125,13 @@ class Reports:
     ) -> None:
         if finish.lines:
             await append_records(connection, run_id, [log_record(finish.ref, line) for line in finish.lines])
+        changed = await _changed_input(connection, finish)
         await self._service.apply_in(
             connection,
             run_id,
-            lambda at: _event(finish, at, artifacts),
+            lambda at: _changed(finish, at, changed) if changed else _event(finish, at, artifacts),
             guard=lambda guarded: _end_attempt(guarded, finish),
         )
-        for found in finish.inputs:
-            await connection.execute(SQL["note_input"], run_id, found.edge, found.sha256, found.content_type)
 
     async def _place(self, finish: Finish) -> tuple[Artifact, ...]:
         """The attempt's objects as artifacts; a well with a key of its own gets a copy there, by the store itself."""
@@ -191,6 +190,22 @@ def _event(finish: Finish, at: datetime, artifacts: tuple[Artifact, ...]) -> Eve
             )
         case Outcome.RELEASED:
             return NodeReleased(at, node, attempt)
+
+
+async def _changed_input(connection: Connection, finish: Finish) -> str:
+    """The first input edge whose bytes were not those that an earlier reader found; "" when there is none."""
+    for found in finish.inputs:
+        same = await connection.fetchval(
+            SQL["note_input"], finish.ref.run_id, found.edge, found.sha256, found.content_type
+        )
+        if same is None:
+            return found.edge
+    return ""
+
+
+def _changed(finish: Finish, at: datetime, edge: str) -> NodeFailed:
+    message = f"the object on edge {edge!r} was overwritten after another node had read it; do not reuse upload URLs"
+    return NodeFailed(at, NodeID(finish.ref.node_id), finish.ref.attempt, Reason.TRANSFER, message, final=True)
 
 
 async def _end_attempt(connection: Connection, finish: Finish) -> bool:

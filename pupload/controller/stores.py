@@ -1,5 +1,6 @@
 """The stores of a run, by name: the server's own, and those that its flow declares, opened when first needed."""
 
+import asyncio
 from collections.abc import Iterable, Mapping
 
 from pupload.controller.plans import PlanCache
@@ -9,8 +10,8 @@ from pupload.db.sql import SQL
 from pupload.errors import Defect
 from pupload.flow.plan import StorePlan
 from pupload.run.state import RunID
-from pupload.stores.base import Store, StoreAddress
-from pupload.stores.open import open_store
+from pupload.stores.base import Store
+from pupload.stores.open import declared, open_store
 
 _MOST_DECLARED = 256
 
@@ -31,13 +32,14 @@ class Stores:
         """The server's own stores."""
         return self._server.values()
 
-    def declared(self, plan: StorePlan, secret: str) -> Store:
+    async def declared(self, plan: StorePlan, secret: str) -> Store:
         """The store that a flow declares itself."""
         known = self._declared.get((plan, secret))
         if known is None:
-            if len(self._declared) >= _MOST_DECLARED:
-                self._declared.pop(next(iter(self._declared)))
-            known = self._declared[plan, secret] = open_store(_address(plan, secret))
+            opened = await asyncio.to_thread(open_store, declared(plan, secret))
+            known = self._declared.setdefault((plan, secret), opened)
+        if len(self._declared) > _MOST_DECLARED:
+            await self._declared.pop(next(iter(self._declared))).close()
         return known
 
     async def of_run(self, run_id: RunID, name: str) -> Store:
@@ -46,10 +48,10 @@ class Stores:
         Errors: NotFound when the run is gone; InvalidConfig when its secret cannot be read any more.
         """
         async with self._database.connection() as connection:
-            declared = (await self._plans.get(connection, run_id)).stores.get(name)
-            sealed = await connection.fetchval(SQL["load_secret"], run_id, name) if declared else None
-        if declared is not None and sealed is not None:
-            return self.declared(declared, self._box.open(sealed))
+            own = (await self._plans.get(connection, run_id)).stores.get(name)
+            sealed = await connection.fetchval(SQL["load_secret"], run_id, name) if own else None
+        if own is not None and sealed is not None:
+            return await self.declared(own, self._box.open(sealed))
         if name not in self._server:
             raise Defect(f"run {run_id} names the store {name!r}, which this server does not have")
         return self._server[name]
@@ -59,16 +61,3 @@ class Stores:
         for store in self._declared.values():
             await store.close()
 
-
-def _address(plan: StorePlan, secret: str) -> StoreAddress:
-    return StoreAddress(
-        name=plan.name,
-        type=plan.type,
-        endpoint=plan.endpoint,
-        bucket=plan.bucket,
-        access_key=plan.access_key,
-        secret_key=secret,
-        public_endpoint=plan.public_endpoint,
-        location=plan.location,
-        secure=plan.secure,
-    )

@@ -111,7 +111,7 @@ class Submission:
         artifacts = []
         for edge in static:
             key = upload_key(plan, edge, run_id)
-            head = await self._store(plan, secrets, edge.store).head(key)
+            head = await (await self._store(plan, secrets, edge.store)).head(key)
             if head is None:
                 raise InvalidRequest(
                     f"edge {edge.name!r}: there is no object {key!r} in store {edge.store!r}", code="STATIC_NOT_FOUND"
@@ -119,16 +119,16 @@ class Submission:
             artifacts.append(Artifact(edge.name, edge.store, key, head.size_bytes, etag=head.etag))
         return tuple(artifacts)
 
-    def _store(self, plan: Plan, secrets: Mapping[str, str], name: str) -> Store:
+    async def _store(self, plan: Plan, secrets: Mapping[str, str], name: str) -> Store:
         if name in plan.stores:
-            return self._stores.declared(plan.stores[name], secrets[name])
+            return await self._stores.declared(plan.stores[name], secrets[name])
         return next(store for store in self._stores.server_stores() if store.name == name)
 
     async def _require_stores(self, plan: Plan, secrets: Mapping[str, str]) -> None:
         """A store that the flow brings must answer now: later, nobody would be there to read why it does not."""
         for name in _used_stores(plan) & plan.stores.keys():
             try:
-                await self._store(plan, secrets, name).check()
+                await (await self._store(plan, secrets, name)).check()
             except PuploadError as error:
                 raise InvalidRequest(f"store {name!r} cannot be used: {error}", code="STORE_UNUSABLE") from error
 

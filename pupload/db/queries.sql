@@ -167,8 +167,10 @@ SELECT run_id, edge, store, key, created_at, max_size_bytes FROM uploads WHERE r
 SELECT run_id, edge, store, key, created_at, max_size_bytes, state FROM uploads WHERE run_id = $1 AND edge = $2;
 
 -- name: note_input
--- What the first reader found the bytes of an upload to be.
-UPDATE artifacts SET sha256 = $3, content_type = $4 WHERE run_id = $1 AND edge = $2 AND sha256 = '';
+-- What the first reader found the bytes of an upload to be; a later one must have found the same.
+UPDATE artifacts SET sha256 = $3, content_type = CASE WHEN sha256 = '' THEN $4 ELSE content_type END
+WHERE run_id = $1 AND edge = $2 AND sha256 IN ('', $3)
+RETURNING edge;
 
 -- name: artifacts_of_edges
 SELECT * FROM artifacts WHERE run_id = $1 AND edge = ANY($2::text[]);
