@@ -7,6 +7,7 @@ _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?b?|b)?", re.IGNORECASE)
 _SIZE_POWERS = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_LARGEST_BYTES = 2**63
 _LONGEST_S = 10 * 365 * 86400
 
 
@@ -40,7 +41,10 @@ def parse_size(text: str) -> int:
     if match is None:
         raise ValueError(f"{text!r} is not a size; write it like 512mb, 2gb or a number of bytes")
     number, unit = match.groups()
-    return int(float(number) * 1024 ** _SIZE_POWERS[(unit or "").lower()[:1]])
+    size_bytes = float(number) * 1024 ** _SIZE_POWERS[(unit or "").lower()[:1]]
+    if size_bytes >= _LARGEST_BYTES:
+        raise ValueError(f"a size of {text[:20]!r} is beyond anything that can be stored")
+    return int(size_bytes)
 
 
 def format_size(size_bytes: int) -> str:

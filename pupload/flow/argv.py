@@ -13,7 +13,7 @@ from pupload.errors import InvalidRequest
 from pupload.flow.names import env_name
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z0-9_][A-Za-z0-9_.-]*)\}")
-_NUMBER = re.compile(r"-\d+(\.\d*)?([eE][+-]?\d+)?|-\.\d+")
+_NUMBER = re.compile(r"-(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 
 @lru_cache(maxsize=256)
@@ -43,7 +43,7 @@ def render_argv(
     Any other `${Name}`, and every other dollar, stays for the program.
     Errors: InvalidRequest when a flag's value would be read as an option (`option_problem`).
     """
-    problem = option_problem(tuple(argv), flags)
+    problem = option_problem(tuple(argv), ports, flags)
     if problem:
         raise InvalidRequest(problem)
     values = {**flags, **ports}
@@ -60,15 +60,15 @@ def _value(found: re.Match[str], values: Mapping[str, str], absent: Collection[s
     return "" if name in absent else values.get(name, found[0])
 
 
-def option_problem(argv: tuple[str, ...], flags: Mapping[str, str]) -> str:
+def option_problem(argv: tuple[str, ...], ports: Collection[str], flags: Mapping[str, str]) -> str:
     """Why the value of a flag would be an option of its own making; "" when none would.
 
     Only an argument that begins with the flag is in danger, and only before a `--`. A negative number is no option.
+    `ports` are those that have a path.
     """
-    for name, argument in _exposed(argv):
-        if not flags.get(name, "").startswith("-"):
-            continue
-        if not _NUMBER.fullmatch(_VARIABLE.sub(lambda found: flags.get(found[1], ""), argument)):
+    for argument in _exposed(argv):
+        name = _leading_dash(argument, ports, flags)
+        if name and not _NUMBER.fullmatch(_VARIABLE.sub(lambda found: flags.get(found[1], found[1]), argument)):
             return (
                 f"the value of flag {name} begins with '-' and would be an option of the command; "
                 f"give another value, or let the def write --name=${{{name}}}, or -- before it"
@@ -76,12 +76,22 @@ def option_problem(argv: tuple[str, ...], flags: Mapping[str, str]) -> str:
     return ""
 
 
+def _leading_dash(argument: str, ports: Collection[str], flags: Mapping[str, str]) -> str:
+    """The flag whose value gives `argument` a dash to begin with; "" when none does."""
+    place = 0
+    while (found := _VARIABLE.match(argument, place)) and found[1] not in ports:
+        value = flags.get(found[1], "")
+        if value:
+            return found[1] if value.startswith("-") else ""
+        place = found.end()
+    return ""
+
+
 @lru_cache(maxsize=256)
-def _exposed(argv: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """The arguments that a program may read as options and that begin with a variable, with its name."""
-    options = argv[1 : argv.index("--")] if "--" in argv[1:] else argv[1:]
-    found = ((_VARIABLE.match(argument), argument) for argument in options)
-    return tuple((variable[1], argument) for variable, argument in found if variable)
+def _exposed(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """The arguments that a program may read as options and that begin with a variable."""
+    options = argv[1 : argv.index("--", 1)] if "--" in argv[1:] else argv[1:]
+    return tuple(argument for argument in options if _VARIABLE.match(argument))
 
 
 def environment(

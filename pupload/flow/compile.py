@@ -109,7 +109,7 @@ def _flags(node: FlowNode, definition: NodeDef) -> dict[str, str]:
 def _flag_names(argv: tuple[str, ...], ports: Sequence[Port], node: FlowNode, definition: NodeDef) -> tuple[str, ...]:
     declared = [flag.name for flag in definition.flags] or [flag.name for flag in node.flags]
     bound = {port.name for port in ports}
-    return tuple(dict.fromkeys(declared + [name for name in variables(argv) if name not in bound]))
+    return tuple(sorted({*declared, *(name for name in variables(argv) if name not in bound)}))
 
 
 def _input(port: Port) -> Binding:
@@ -199,7 +199,7 @@ def _filled(plan: Plan, values: Mapping[str, str]) -> Plan:
 def _filled_flags(node: NodePlan, values: Mapping[str, str]) -> dict[str, str]:
     filled = {name: fill(text, values) for name, text in node.flags.items()}
     flags = {name: text for name, text in filled.items() if text is not None}
-    problem = option_problem(node.argv or (), flags)
+    problem = option_problem(node.argv or (), [b.port for b in (*node.inputs, *node.outputs)], flags)
     if problem:
         raise InvalidRequest(f"node {node.id}: {problem}")
     return flags

@@ -4,7 +4,7 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`pytest tests/golden --write-golden` makes today's plans the expected ones; read the difference before you commit it."""
+    """`pytest tests/golden --write-golden` makes today's plans the expected ones."""
     parser.addoption("--write-golden", action="store_true", help="write the expected plans anew")
 
 

@@ -173,9 +173,10 @@ def _option_problem(node: FlowNode, definition: NodeDef) -> str:
     command = chosen_command(node, definition)
     if command is None or not node.flags:
         return ""
+    ports = [binding.name for binding in (*node.inputs, *node.outputs)]
     flags = {flag.name: flag_text(flag.value) for flag in node.flags if flag.value is not None}
     try:
-        return option_problem(split(command.exec), flags)
+        return option_problem(split(command.exec), ports, flags)
     except ValueError:
         return ""  # rule DEF_004 reports the quotation
 
