@@ -1,5 +1,6 @@
 """The whole system, one for all tests of a session that only talk to it; each test may leave nothing behind."""
 
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,16 @@ from tests.support.docker_images import ensure_busybox
 from tests.support.system import System, a_system
 from tests.support.visitor import Visitor
 
-SETTINGS = {"PUPLOAD_RECONCILE_S": "0.5"}
+TINY = {"tiny": {"cpu": 0.5, "memory": "32mb", "disk": "100mb"}}
+SETTINGS = {"PUPLOAD_RECONCILE_S": "0.5", "PUPLOAD_TIERS": json.dumps(TINY)}
+STRICT = {
+    "PUPLOAD_RECONCILE_S": "0.5",
+    "PUPLOAD_NOTIFICATIONS": "false",
+    "PUPLOAD_REJECT_UNSERVABLE": "true",
+    "PUPLOAD_UPLOAD_TTL_S": "2",
+    "PUPLOAD_MAX_NODES": "10",
+    "PUPLOAD_MAX_BODY_BYTES": "100000",
+}
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +29,16 @@ def shared_system() -> Iterator[System]:
     """A running system."""
     ensure_busybox()
     with a_place() as place, a_system(place / "data", SETTINGS) as system:
+        yield system
+
+
+@pytest.fixture(scope="session")
+def strict_system() -> Iterator[System]:
+    """A running system with tight limits, where nothing is told and everything must be looked for."""
+    ensure_busybox()
+    with a_place() as place, a_system(place / "data", STRICT) as system:
+        with Visitor(system.url) as visitor:
+            visitor.await_workers(1)
         yield system
 
 

@@ -108,6 +108,13 @@ class Visitor:
         """The first answer that says that the run is over."""
         return self.until(run_id, lambda run: run["Status"] in ENDED)
 
+    def await_workers(self, number: int) -> None:
+        """Returns when as many workers are there."""
+        deadline = time.monotonic() + LONGEST_S
+        while sum(worker["Live"] for worker in self.get("/api/v1/workers")["Workers"]) < number:
+            assert time.monotonic() < deadline, "the workers did not come"
+            time.sleep(_POLL_S)
+
     def cancel(self, run_id: str) -> Json:
         """The run, asked to stop."""
         return self.post(f"/api/v1/runs/{run_id}/cancel")
@@ -121,18 +128,18 @@ class Visitor:
         """Every log line of the node."""
         return list(self.get(f"/api/v1/runs/{run_id}/nodes/{node}/logs")["Logs"])
 
-    def events(self, run_id: str, **query: str) -> list[Frame]:
+    def events(self, run_id: str, query: str = "") -> list[Frame]:
         """The run's events up to the point where the server closes."""
-        with self.stream(run_id, **query) as frames:
+        with self.stream(run_id, query) as frames:
             return list(frames)
 
     @contextmanager
     def stream(
-        self, run_id: str, *, headers: Mapping[str, str] | None = None, **query: str
+        self, run_id: str, query: str = "", headers: Mapping[str, str] | None = None
     ) -> Iterator[Iterator[Frame]]:
-        """The run's events as they come."""
-        path = f"/api/v1/runs/{run_id}/events"
-        with self.ask("GET", path, stream=True, params=query, headers=dict(headers or {})) as answer:
+        """The run's events as they come; `query` begins with its question mark."""
+        path = f"/api/v1/runs/{run_id}/events{query}"
+        with self.ask("GET", path, stream=True, headers=dict(headers or {})) as answer:
             assert answer.headers["Content-Type"].startswith("text/event-stream")
             yield frames_of(answer)
 
