@@ -12,7 +12,7 @@ from pupload.controller.objects import attempt_key, inputs_of, log_key, own_key
 from pupload.controller.service import Service
 from pupload.controller.stores import Stores
 from pupload.db.pool import Connection, Database
-from pupload.db.runs import append_records
+from pupload.db.runs import append_records, lock_run
 from pupload.db.sql import SQL
 from pupload.errors import LostLease, NotFound
 from pupload.flow.plan import DEFAULT_STORE, Edge, NodeID, Plan, Reason
@@ -125,13 +125,25 @@ class Reports:
     ) -> None:
         if finish.lines:
             await append_records(connection, run_id, [log_record(finish.ref, line) for line in finish.lines])
-        changed = await _changed_input(connection, finish)
+        changed = await self._changed_input(connection, run_id, finish)
         await self._service.apply_in(
             connection,
             run_id,
             lambda at: _changed(finish, at, changed) if changed else _event(finish, at, artifacts),
             guard=lambda guarded: _end_attempt(guarded, finish),
         )
+
+    async def _changed_input(self, connection: Connection, run_id: RunID, finish: Finish) -> str:
+        """The first edge fed from outside whose bytes are not those that an earlier reader found; "" for none."""
+        plan = await self._service.plans.get(connection, run_id)
+        from_outside = [found for found in finish.inputs if plan.edges[Edge(found.edge)].producer is None]
+        if from_outside:
+            await lock_run(connection, run_id)
+        for found in from_outside:
+            same = await connection.fetchval(SQL["note_input"], run_id, found.edge, found.sha256, found.content_type)
+            if same is None:
+                return found.edge
+        return ""
 
     async def _place(self, finish: Finish) -> tuple[Artifact, ...]:
         """The attempt's objects as artifacts; a well with a key of its own gets a copy there, by the store itself."""
@@ -190,17 +202,6 @@ def _event(finish: Finish, at: datetime, artifacts: tuple[Artifact, ...]) -> Eve
             )
         case Outcome.RELEASED:
             return NodeReleased(at, node, attempt)
-
-
-async def _changed_input(connection: Connection, finish: Finish) -> str:
-    """The first input edge whose bytes were not those that an earlier reader found; "" when there is none."""
-    for found in finish.inputs:
-        same = await connection.fetchval(
-            SQL["note_input"], finish.ref.run_id, found.edge, found.sha256, found.content_type
-        )
-        if same is None:
-            return found.edge
-    return ""
 
 
 def _changed(finish: Finish, at: datetime, edge: str) -> NodeFailed:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pupload.protocol import InputFound
 from pupload.stores.embedded import EmbeddedStore
 from tests.support.controller import REFERENCE, ControllerUnderTest, a_controller
 
@@ -109,6 +110,29 @@ async def test_a_direct_upload_settles_its_edge_once(controller: ControllerUnder
         async with controller.http.put(f"{path}/{edge}", data=b"abc") as response:
             assert response.status == status, await response.text()
     assert (await controller.get(f"/api/v1/runs/{run['ID']}"))["NodeState"]["resize-1"]["Status"] == "READY"
+
+
+async def test_two_readers_of_one_upload_must_have_read_the_same_bytes(controller: ControllerUnderTest) -> None:
+    worker = await controller.worker()
+    nodes = [
+        {
+            "ID": name,
+            "Uses": "pupload/resize",
+            "Inputs": [{"Name": "image", "Edge": "input-image"}],
+            "Outputs": [{"Name": "resized", "Edge": f"out-{name}"}],
+        }
+        for name in ("one", "two")
+    ]
+    run = await controller.post("/api/v1/flow/test", REFERENCE | {"Flow": {"Name": "two", "Nodes": nodes}})
+    await put(controller, run, b"abc")
+    for sha256 in ("aa", "bb"):
+        (assignment,) = await worker.claim()
+        found = await worker.upload_output(assignment, b"result", "text/plain")
+        read = InputFound(edge="input-image", size_bytes=3, sha256=sha256, content_type="text/plain")
+        await worker.finish(assignment.ref, outputs=[found], inputs=[read])
+    ended = await controller.get(f"/api/v1/runs/{run['ID']}")
+    assert (ended["Status"], ended["Error"]["Code"]) == ("ERROR", "NODE_TRANSFER")
+    assert "overwritten" in ended["Error"]["Message"]
 
 
 @pytest.mark.parametrize(
