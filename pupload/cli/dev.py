@@ -23,6 +23,7 @@ from pupload.errors import PuploadError
 from pupload.log import start_logging
 
 _ENGINE_S = 3.0
+_ENGINE_LOOK_S = 2.0
 
 
 def run_dev(port: int, data: Path, *, verbose: bool) -> None:
@@ -73,16 +74,27 @@ async def _everything(config: ControllerConfig, *, verbose: bool) -> AsyncIterat
         async with running_controller(config, dsn=ground.dsn, stores=ground.stores) as controller:
             token = await controller.add_worker(worker_name(config.data_dir))
             worker = WorkerChild(controller.url, token, config.data_dir, verbose=verbose)
-            worker.start()
+            version = await engine
+            starting = asyncio.create_task(_start_on_engine(worker, version))
             try:
-                yield _ready_lines(controller.url, config.data_dir, await engine)
+                yield _ready_lines(controller.url, config.data_dir, version)
             finally:
+                starting.cancel()
                 await worker.stop()
 
 
 def _load_controller() -> None:
     """Half a second of imports, while the database starts."""
     import pupload.controller.app  # noqa: F401
+
+
+async def _start_on_engine(worker: WorkerChild, version: str) -> None:
+    """Start the worker, now or as soon as there is an engine for it."""
+    if not version:
+        while not (version := await _engine()):  # noqa: ASYNC110 - an engine that starts gives no sign
+            await asyncio.sleep(_ENGINE_LOOK_S)
+        print(f"engine Docker {version} answers now", flush=True)  # noqa: T201
+    worker.start()
 
 
 async def _engine() -> str:

@@ -141,7 +141,7 @@ def _columns(table: Table, *, narrow: bool, id_width: int) -> None:
 def _node_cells(node: NodeView, now: datetime, *, narrow: bool) -> list[RenderableType]:
     style = _STYLES[node.status]
     elapsed_s = node.elapsed_s(now)
-    tries = f"attempt {node.attempt}/{node.max_attempts} " if node.attempt > 1 else ""
+    tries = f"attempt {node.attempt_text} " if node.attempt > 1 else ""
     return [
         Text(printable(node.id)),
         Text(node.status.value.lower(), style=style),

@@ -36,6 +36,11 @@ class NodeView:
     started_at: datetime | None = None
     finished_at: datetime | None = None
 
+    @property
+    def attempt_text(self) -> str:
+        """`2 of 3`; the number alone where attempts that were given back have made it larger than what may fail."""
+        return f"{self.attempt} of {self.max_attempts}" if self.attempt <= self.max_attempts else str(self.attempt)
+
     def elapsed_s(self, now: datetime) -> float | None:
         """Seconds that its newest attempt took or has taken, None before the first."""
         if self.started_at is None:
@@ -70,15 +75,15 @@ class RunView:
         return []
 
     def note_pending(self, run: FlowRun) -> list[Line]:
-        """Take in why nodes wait, which no event tells. Shape: a line for each new reason."""
-        lines = []
+        """Take in why nodes wait, which no event tells. Shape: a line for each reason that is new."""
+        known = {node.note for node in self.nodes.values()}
+        waiting: dict[str, list[str]] = {}
         for node_id, state in run.node_state.items():
             node = self.nodes.get(node_id)
-            waiting = node is not None and node.status in {NodeStatus.READY, NodeStatus.RETRYING}
-            if node is not None and waiting and state.pending_reason and state.pending_reason != node.note:
+            if node is not None and node.status is NodeStatus.READY and state.pending_reason:
                 node.note = state.pending_reason
-                lines.append(Line(f"waiting: {state.pending_reason}", node_id))
-        return lines
+                waiting.setdefault(node.note, []).append(node_id)
+        return [_waiting_line(reason, ids) for reason, ids in waiting.items() if reason not in known]
 
     def settle(self, run: FlowRun) -> None:
         """Take in the run's end: what the server says now is what was."""
@@ -98,6 +103,11 @@ class RunView:
         for node in self.nodes.values():
             if node.status in {NodeStatus.READY, NodeStatus.RUNNING, NodeStatus.RETRYING}:
                 node.status, node.finished_at = NodeStatus.STOPPED, event.time
+
+
+def _waiting_line(reason: str, ids: list[str]) -> Line:
+    who = ids[0] if len(ids) == 1 else f"{ids[0]} and {len(ids) - 1} more"
+    return Line(f"{who}: {reason}", routine=True)
 
 
 def _settle_node(node: NodeView, state: NodeState) -> None:
@@ -138,7 +148,7 @@ def _fold_node(node: NodeView, event: RunEvent) -> list[Line]:
 def _started(node: NodeView, event: RunEvent) -> list[Line]:
     node.status, node.started_at, node.finished_at = NodeStatus.RUNNING, event.time, None
     node.attempt, node.progress, node.note = int(_number(event.data.get("Attempt"))), 0.0, ""
-    again = f" (attempt {node.attempt} of {node.max_attempts})" if node.attempt > 1 else ""
+    again = f" (attempt {node.attempt_text})" if node.attempt > 1 else ""
     return [Line(f"started on {event.data.get('Worker') or 'a worker'}{again}", node.id, routine=True)]
 
 

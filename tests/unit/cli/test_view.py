@@ -81,8 +81,21 @@ def test_a_reason_to_wait_is_said_once() -> None:
     view = a_view()
     view.fold(event("node_queued", "a"))
     waiting = a_run(a=NodeState(status="READY", pending_reason="no worker"))
-    assert said(view.note_pending(waiting)) == ["waiting: no worker"]
+    assert said(view.note_pending(waiting)) == ["a: no worker"]
     assert view.note_pending(waiting) == []
+
+
+def test_a_reason_that_many_share_is_one_line() -> None:
+    view = a_view()
+    view.fold(event("node_queued", "a"))
+    view.fold(event("node_queued", "b"))
+    full = NodeState(status="READY", pending_reason="no room")
+    assert said(view.note_pending(a_run(a=full, b=full))) == ["a and 1 more: no room"]
+
+
+def test_an_attempt_beyond_the_budget_is_not_said_to_be_of_it() -> None:
+    assert NodeView("a", attempt=2, max_attempts=3).attempt_text == "2 of 3"
+    assert NodeView("a", attempt=2, max_attempts=1).attempt_text == "2"
 
 
 def test_a_reason_to_wait_that_comes_late_is_not_said() -> None:
