@@ -66,6 +66,8 @@ def option_problem(argv: tuple[str, ...], ports: Collection[str], flags: Mapping
     Only an argument that begins with the flag is in danger, and only before a `--`. A negative number is no option.
     `ports` are those that have a path.
     """
+    if not any(value.startswith("-") for value in flags.values()):
+        return ""
     for argument in _exposed(argv):
         name = _leading_dash(argument, ports, flags)
         if name and not _NUMBER.fullmatch(_VARIABLE.sub(lambda found: flags.get(found[1], found[1]), argument)):

@@ -16,7 +16,7 @@ from pupload.flow.graph import FlowGraph
 from pupload.flow.mime import extension_of, intersection, normal
 from pupload.flow.model import DataWell, Flow, FlowNode
 from pupload.flow.nodedef import NodeDef
-from pupload.flow.parameters import bind_parameters, fill, typed_text
+from pupload.flow.parameters import bind_parameters, fill, filled_length, typed_text
 from pupload.flow.plan import (
     DEFAULT_STORE,
     Binding,
@@ -35,6 +35,8 @@ from pupload.tiers import DEFAULT_TIER, Tier
 from pupload.units import parse_duration
 
 DEFAULT_MAX_ATTEMPTS = 3
+MAX_FILLED = 16 * 1024**2
+"""Characters of all flags that name parameters, once these are filled in: a short text may name a long one often."""
 UNNAMED = "flow"
 """The name of a flow that has none: it is part of keys and of containers' environment."""
 
@@ -192,6 +194,9 @@ def _digest(plan: Plan, flow: Flow) -> str:
 def _filled(plan: Plan, values: Mapping[str, str]) -> Plan:
     if not values and not any("${PARAM." in text for node in plan.nodes.values() for text in node.flags.values()):
         return plan
+    texts = (text for node in plan.nodes.values() for text in node.flags.values() if "${PARAM." in text)
+    if sum(filled_length(text, values) for text in texts) > MAX_FILLED:
+        raise InvalidRequest("the flags are too long with the values of these parameters; give shorter values")
     nodes = {place: replace(node, flags=_filled_flags(node, values)) for place, node in plan.nodes.items()}
     return replace(plan, nodes=nodes, parameters=values)
 

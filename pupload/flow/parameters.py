@@ -38,6 +38,11 @@ def typed_text(value: str | float, kind: str) -> str:
     return text.lower() if kind == "bool" else text
 
 
+def filled_length(text: str, values: Mapping[str, str]) -> int:
+    """Characters that `fill` would give, found without giving them."""
+    return len(text) + sum(len(values.get(name, "")) for name in PARAMETER_REFERENCE.findall(text))
+
+
 def fill(text: str, values: Mapping[str, str]) -> str | None:
     """`text` with `${PARAM.name}` replaced; None when it is one parameter alone and that has no value.
 

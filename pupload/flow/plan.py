@@ -7,6 +7,7 @@ nothing else. It is stored as JSON through `dump_plan` and `load_plan`.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, NewType
 
 from pydantic import PlainSerializer, TypeAdapter
@@ -151,14 +152,17 @@ class Plan:
     """SHA-256 of the definition: equal for two plans that mean the same."""
 
 
-_PLAN = TypeAdapter(Plan)
+@cache
+def _adapter() -> TypeAdapter[Plan]:
+    # Built when first asked for: a worker imports the names here and never a whole plan.
+    return TypeAdapter(Plan)
 
 
 def dump_plan(plan: Plan) -> bytes:
     """`plan` as JSON."""
-    return _PLAN.dump_json(plan)
+    return _adapter().dump_json(plan)
 
 
 def load_plan(document: bytes | str) -> Plan:
     """The plan that `dump_plan` wrote."""
-    return _PLAN.validate_json(document)
+    return _adapter().validate_json(document)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from pupload.flow.argv import split
 from pupload.flow.mime import ANY
 from pupload.flow.model import DataWell, Flow, FlowBinding, FlowNode
 from pupload.flow.nodedef import CommandDef, NodeDef, PortDef
@@ -129,6 +130,14 @@ def chosen_command(node: FlowNode, definition: NodeDef) -> CommandDef | None:
     if node.command:
         return next((c for c in commands if c.name == node.command), None)
     return commands[0] if commands else None
+
+
+def arguments(command: CommandDef) -> tuple[str, ...]:
+    """The arguments of `command`; none when a quotation is not closed, which rule DEF_004 reports."""
+    try:
+        return split(command.exec)
+    except ValueError:
+        return ()
 
 
 def version_order(version: str) -> list[tuple[int, int | str]]:

@@ -11,10 +11,12 @@ from pupload.flow.names import PARAMETER_NAME
 from pupload.flow.nodedef import NodeDef
 from pupload.flow.paths import in_defs, in_flow
 from pupload.flow.rules.rule import Fault, rule, shown
-from pupload.flow.survey import Survey
+from pupload.flow.survey import Survey, arguments
 from pupload.units import parse_duration
 
-MAX_WEIGHT = 64 * 1024**2
+MAX_WEIGHT = 32 * 1024**2
+"""Characters that all nodes together may take from their defs, each argument, flag and variable counting more."""
+ENTRY_WEIGHT = 32
 PARAMETER_TYPES = ("string", "int", "float", "bool")
 
 
@@ -114,7 +116,7 @@ def too_large(survey: Survey) -> Iterator[Fault]:
     if there > most:
         yield in_flow("Nodes"), f"the flow has {there} nodes and the server takes {most}; split the flow"
     elif _weight(survey) > MAX_WEIGHT:
-        yield in_flow("Nodes"), f"commands, flags and Env of all nodes exceed {MAX_WEIGHT} characters; split the flow"
+        yield in_flow("Nodes"), "commands, flags and Env of all nodes are too long together; split the flow"
 
 
 def _weight(survey: Survey) -> int:
@@ -124,7 +126,7 @@ def _weight(survey: Survey) -> int:
 
 
 def _weight_of(definition: NodeDef) -> int:
-    texts = [command.exec for command in definition.all_commands]
+    texts = [argument for command in definition.all_commands for argument in arguments(command)]
     texts += [name + value for name, value in definition.env.items()]
     texts += [flag.name + str(flag.default) for flag in definition.flags]
-    return sum(map(len, texts))
+    return sum(map(len, texts)) + ENTRY_WEIGHT * len(texts)

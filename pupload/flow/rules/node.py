@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from pupload.flow.argv import option_problem, split
+from pupload.flow.argv import option_problem
 from pupload.flow.given import flag_text
 from pupload.flow.model import FlowFlag, FlowNode, FlowParameter
 from pupload.flow.names import NODE_ID, PARAMETER_REFERENCE, PORT_NAME, env_name
@@ -11,7 +11,7 @@ from pupload.flow.nodedef import FlagDef, FlagType, NodeDef
 from pupload.flow.paths import in_defs, in_flow
 from pupload.flow.rules.flow import fits_type
 from pupload.flow.rules.rule import Fault, quoted, rule, shown
-from pupload.flow.survey import Survey, chosen_command
+from pupload.flow.survey import Survey, arguments, chosen_command
 
 _PARAMETERS_THAT_FIT = {
     FlagType.STRING: ("string", "int", "float", "bool"),
@@ -175,10 +175,7 @@ def _option_problem(node: FlowNode, definition: NodeDef) -> str:
         return ""
     ports = [binding.name for binding in (*node.inputs, *node.outputs)]
     flags = {flag.name: flag_text(flag.value) for flag in node.flags if flag.value is not None}
-    try:
-        return option_problem(split(command.exec), ports, flags)
-    except ValueError:
-        return ""  # rule DEF_004 reports the quotation
+    return option_problem(arguments(command), ports, flags)
 
 
 @rule("NODE_012", "NodeInvalidID")

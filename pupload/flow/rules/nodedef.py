@@ -8,7 +8,7 @@ from pupload.flow.argv import split, variables
 from pupload.flow.nodedef import CommandDef, NodeDef
 from pupload.flow.paths import in_defs
 from pupload.flow.rules.rule import Fault, quoted, rule, shown
-from pupload.flow.survey import Survey
+from pupload.flow.survey import Survey, arguments
 
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9A-Fa-f:]+\])"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -59,7 +59,7 @@ def unknown_variable(survey: Survey) -> Iterator[Fault]:
             continue
         known = counts.keys() | (in_use or set())
         for path, command in _commands(place, definition):
-            yield from _variable_faults(path, variables(_arguments(command)), known, counts)
+            yield from _variable_faults(path, variables(arguments(command)), known, counts)
 
 
 def _names_in_use(survey: Survey) -> dict[int, set[str]]:
@@ -125,10 +125,3 @@ def _commands(place: int, definition: NodeDef) -> Iterator[tuple[str, CommandDef
     for nth, command in enumerate(definition.commands):
         if command.exec.strip():
             yield in_defs(place, "Commands", nth, "Exec"), command
-
-
-def _arguments(command: CommandDef) -> tuple[str, ...]:
-    try:
-        return split(command.exec)
-    except ValueError:
-        return ()  # rule DEF_004 reports it

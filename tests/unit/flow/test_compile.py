@@ -206,6 +206,12 @@ def test_parameters_that_do_not_fit_are_refused(given: Json, problem: str) -> No
         _with_parameters({}, given)
 
 
+def test_a_short_flow_cannot_become_a_huge_one_by_its_parameters() -> None:
+    flow = a_flow(a_node(flags={f"f{place}": "${PARAM.s}" * 50 for place in range(10)}), Parameters=PARAMETERS)
+    with pytest.raises(InvalidRequest, match="too long"):
+        planned(documents(flow), parameters={"s": "x" * 60_000})
+
+
 def test_a_parameter_cannot_smuggle_an_option() -> None:
     flow = a_flow(a_node(flags={"f": "${PARAM.s}"}), Parameters=PARAMETERS)
     body = documents(flow, a_def(Command={"Exec": "tool ${f}"}))
