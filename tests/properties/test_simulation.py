@@ -1,6 +1,6 @@
 """Whole installations on a virtual clock: every seed keeps every promise, and a broken part is noticed.
 
-More worlds: `PUPLOAD_SIMULATED_WORLDS=5000 python -m pytest tests/properties/test_simulation.py`.
+More worlds: `SIMULATED_WORLDS=5000 python -m pytest tests/properties/test_simulation.py`.
 """
 
 import os
@@ -28,7 +28,7 @@ from tests.support.simulation import (
     simulate,
 )
 
-WORLDS = int(os.environ.get("PUPLOAD_SIMULATED_WORLDS", "300"))
+WORLDS = int(os.environ.get("SIMULATED_WORLDS", "300"))
 BLOCK = 25
 
 
