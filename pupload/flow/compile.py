@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from pydantic import JsonValue
 
@@ -123,7 +124,12 @@ def _output(port: Port) -> Binding:
 
 
 def _types(port: Port) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(map(normal, port.types)))
+    return _normal_types(port.types)
+
+
+@lru_cache(maxsize=1024)
+def _normal_types(types: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(normal, types)))
 
 
 def _retry(definition: NodeDef) -> Retry:

@@ -1,6 +1,7 @@
 """What the names in a flow may look like. PURE."""
 
 import re
+from functools import lru_cache
 
 NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 EDGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -13,6 +14,7 @@ PARAMETER_REFERENCE = re.compile(r"\$\{PARAM\.([A-Za-z_][A-Za-z0-9_-]*)\}")
 """`${PARAM.name}` inside a flag's value."""
 
 
+@lru_cache(maxsize=4096)
 def env_name(name: str) -> str:
     """`name` as part of an environment variable: upper case, every other character an underscore.
 

@@ -9,7 +9,7 @@ from pupload.flow.graph import FlowGraph
 from pupload.flow.model import FlowParameter
 from pupload.flow.names import PARAMETER_NAME
 from pupload.flow.nodedef import NodeDef
-from pupload.flow.paths import in_defs, in_flow
+from pupload.flow.paths import in_flow, json_path
 from pupload.flow.rules.rule import Fault, rule, shown
 from pupload.flow.survey import Survey, arguments
 from pupload.units import parse_duration
@@ -38,27 +38,26 @@ def empty(survey: Survey) -> Iterator[Fault]:
 @rule("FLOW_003", "FlowInvalidTimeout")
 def invalid_timeout(survey: Survey) -> Iterator[Fault]:
     """A duration of flow, node, def or well is none, or not above zero."""
-    for path, text in _durations(survey):
-        if text is None:
-            continue
+    for steps, text in _durations(survey):
         try:
-            parse_duration(text)
+            parse_duration(text or "1s")
         except ValueError as error:
-            yield path, str(error)
+            yield json_path(steps), str(error)
 
 
-def _durations(survey: Survey) -> Iterator[tuple[str, str | None]]:
-    yield in_flow("Timeout"), survey.flow.timeout
-    for place, node in enumerate(survey.flow.nodes):
-        yield in_flow("Nodes", place, "Timeout"), node.timeout
-    for place, well in enumerate(survey.flow.data_wells):
-        yield in_flow("DataWells", place, "Lifetime"), well.lifetime
-    if survey.flow.default_data_well:
-        yield in_flow("DefaultDataWell", "Lifetime"), survey.flow.default_data_well.lifetime
+def _durations(survey: Survey) -> Iterator[tuple[tuple[str | int, ...], str | None]]:
+    flow = survey.flow
+    yield ("Flow", "Timeout"), flow.timeout
+    yield from (
+        (("Flow", "Nodes", place, "Timeout"), node.timeout) for place, node in enumerate(flow.nodes) if node.timeout
+    )
+    yield from ((("Flow", "DataWells", place, "Lifetime"), well.lifetime) for place, well in enumerate(flow.data_wells))
+    if flow.default_data_well:
+        yield ("Flow", "DefaultDataWell", "Lifetime"), flow.default_data_well.lifetime
     for place, definition in enumerate(survey.defs):
-        yield in_defs(place, "Timeout"), definition.timeout
-        yield in_defs(place, "Retry", "Delay"), definition.retry.delay
-        yield in_defs(place, "Retry", "MaxDelay"), definition.retry.max_delay
+        yield ("NodeDefs", place, "Timeout"), definition.timeout
+        yield ("NodeDefs", place, "Retry", "Delay"), definition.retry.delay
+        yield ("NodeDefs", place, "Retry", "MaxDelay"), definition.retry.max_delay
 
 
 @rule("FLOW_004", "FlowInvalidParameter")

@@ -55,7 +55,9 @@ def missing_output(survey: Survey) -> Iterator[Fault]:
 @rule("NODE_004", "NodeInvalidTier")
 def invalid_tier(survey: Survey) -> Iterator[Fault]:
     """A node or def asks for a tier that the server does not have."""
-    asked = [(in_flow("Nodes", place, "Tier"), node.tier) for place, node in enumerate(survey.flow.nodes)]
+    asked: list[tuple[str, str | None]] = [
+        (in_flow("Nodes", place, "Tier"), node.tier) for place, node in enumerate(survey.flow.nodes) if node.tier
+    ]
     asked += [(in_defs(place, "Tier"), definition.tier) for place, definition in enumerate(survey.defs)]
     for path, tier in asked:
         if tier and tier not in survey.tiers:
@@ -79,10 +81,11 @@ def unknown_flag(survey: Survey) -> Iterator[Fault]:
     for place, node, definition in survey.nodes():
         known = {flag.name: None for flag in definition.flags}
         for nth, flag in enumerate(node.flags):
-            path = in_flow("Nodes", place, "Flags", nth, "Name")
             if known and flag.name not in known:
+                path = in_flow("Nodes", place, "Flags", nth, "Name")
                 yield path, f"{node.uses} has no flag {quoted(flag.name)}; it has {shown(list(known))}"
             elif not PORT_NAME.fullmatch(flag.name):
+                path = in_flow("Nodes", place, "Flags", nth, "Name")
                 yield path, f"{quoted(flag.name)} is no name for a flag; use letters, digits, '_', '-' and '.'"
 
 
