@@ -134,7 +134,11 @@ class Engine:
                 client = _connect(host, size)
                 return client, _info(client.info())
 
-        client, info = await loop.run_in_executor(threads, connect)
+        try:
+            client, info = await loop.run_in_executor(threads, connect)
+        except BaseException:
+            threads.shutdown(wait=False)
+            raise
         return cls(client, threads, info)
 
     async def close(self) -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import logging
 
 from pupload.containers.logs import Log, LogLine
-from pupload.errors import ControllerUnavailable, LostLease
+from pupload.errors import ControllerUnavailable, LostLease, PuploadError
 from pupload.protocol import AttemptRef, Line, Lines
 from pupload.worker.control import Control, pauses
 from pupload.worker.hold import Hold
@@ -12,6 +13,8 @@ from pupload.worker.hold import Hold
 BATCH_S = 0.1
 BATCH_LINES = 200
 LAST_POST_S = 2.0
+
+log = logging.getLogger(__name__)
 
 
 def as_line(line: LogLine) -> Line:
@@ -38,9 +41,9 @@ class LiveLog:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._news.set)
 
-    def start(self, log: Log) -> None:
-        """Begin to post what `log` takes in."""
-        self._posts = asyncio.create_task(self._post_all(log))
+    def start(self, notes: Log) -> None:
+        """Begin to post what `notes` takes in."""
+        self._posts = asyncio.create_task(self._post_all(notes))
 
     async def stop(self) -> None:
         """End the posts; one under way may finish."""
@@ -52,26 +55,30 @@ class LiveLog:
         self._posts.cancel()
         await asyncio.wait({self._posts})
 
-    def unsent(self, log: Log) -> tuple[list[LogLine], float | None]:
+    def unsent(self, notes: Log) -> tuple[list[LogLine], float | None]:
         """Every line that was never posted, and the progress that was not."""
-        lines, progress = log.take(1 << 30)
-        left, self._unsent = self._unsent + lines + log.tail(), []
+        lines, progress = notes.take(1 << 30)
+        left, self._unsent = self._unsent + lines + notes.tail(), []
         return left, progress
 
-    async def _post_all(self, log: Log) -> None:
+    async def _post_all(self, notes: Log) -> None:
         while True:
             await self._news.wait()
             self._news.clear()
             await asyncio.sleep(BATCH_S)
             try:
-                await self._post_waiting(log)
+                await self._post_waiting(notes)
             except LostLease:
                 self._hold.lose()
                 return
+            except PuploadError:
+                # The lines stay, and come with the finish.
+                log.exception("the controller refuses log lines of %s", self._ref.run_id)
+                return
 
-    async def _post_waiting(self, log: Log) -> None:
+    async def _post_waiting(self, notes: Log) -> None:
         while True:
-            self._unsent, progress = log.take(BATCH_LINES)
+            self._unsent, progress = notes.take(BATCH_LINES)
             if not self._unsent and progress is None:
                 return
             lines = Lines(ref=self._ref, lines=[as_line(line) for line in self._unsent], progress=progress)

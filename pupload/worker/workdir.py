@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from pupload.config import WorkerConfig
 from pupload.containers.janitor import remove_tree
 
 MARGIN_BYTES = 64 * 1024**2
@@ -57,3 +58,9 @@ def lacking(parent: Path, needed_bytes: int) -> str:
     if disk.f_files and disk.f_favail < MARGIN_INODES:
         return f"{disk.f_favail} inodes are free under the worker's directory, {MARGIN_INODES} are needed"
     return ""
+
+
+def work_dir_of(config: WorkerConfig) -> Path:
+    """Where attempts have their directories, made if need be."""
+    config.work_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return config.work_dir.resolve()

@@ -143,3 +143,35 @@ async def test_a_program_sees_what_the_contract_says(controller: FakeController)
     assert sum("Read-only file system" in line for line in text) == 2
     assert finish.absent == ["result"]
     assert finish.inputs[0].content_type == "text/plain"
+
+
+@pytest.mark.parametrize("user", ["0", "root", "0:5", "5:0", "1000"])
+async def test_a_user_that_the_operator_does_not_allow_is_refused(controller: FakeController, user: str) -> None:
+    node = an_assignment("true", user=user)
+    await controller.offer(node)
+    finish = await controller.finish_of(node)
+    assert (finish.reason, finish.final) == (Reason.POLICY, True)
+    assert f"user '{user}'" in finish.message
+
+
+async def test_the_network_is_refused_where_the_operator_does_not_allow_it(controller: FakeController) -> None:
+    node = an_assignment("true", network="egress")
+    await controller.offer(node)
+    finish = await controller.finish_of(node)
+    assert (finish.reason, finish.final) == (Reason.POLICY, True)
+
+
+async def test_a_value_that_would_be_an_option_is_refused(controller: FakeController) -> None:
+    node = an_assignment("ls", "${name}", flags={"name": "-la"}, flag_names=["name"])
+    await controller.offer(node)
+    finish = await controller.finish_of(node)
+    assert (finish.reason, finish.final) == (Reason.POLICY, True)
+    assert "would be an option" in finish.message
+
+
+async def test_the_next_work_comes_with_the_answer_to_the_last(controller: FakeController) -> None:
+    nodes = [an_assignment("true") for _ in range(4)]
+    await controller.offer(*nodes)
+    for node in nodes:
+        assert (await controller.finish_of(node)).outcome is Outcome.SUCCEEDED
+    assert all(finish.next is not None for finish in controller.finishes)

@@ -70,3 +70,12 @@ async def test_an_input_of_a_wrong_type_is_final_before_anything_starts(controll
     assert (finish.reason, finish.final) == (Reason.TYPE, True)
     assert finish.message == "input photo is text/plain; allowed: image/*"
     assert "start" not in finish.timings
+
+
+async def test_a_program_that_fills_the_disk_is_ended(
+    controller: FakeController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pupload.worker.ending.LOOK_S", 0.1)
+    finish = await outcome_of(controller, "head -c 20m /dev/zero > rest; sleep 60")
+    assert (finish.reason, finish.final) == (Reason.POLICY, True)
+    assert "to /pup/out; its tier t-test has 16mb" in finish.message

@@ -1,6 +1,7 @@
 """What happens when a part of the whole goes away in the middle."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -19,13 +20,20 @@ from tests.support.fake_controller import FakeController, an_assignment, an_outp
 
 pytestmark = pytest.mark.integration
 
-_MAIN = "import asyncio; from pupload.config import WorkerConfig; from pupload.worker.app import run_worker;"
+_MAIN = """
+import asyncio, os
+from pupload.config import WorkerConfig
+from pupload.worker.app import run_worker
+if {user}:
+    os.setgroups([os.stat("/var/run/docker.sock").st_gid]); os.setgid({user}); os.setuid({user})
+asyncio.run(run_worker(WorkerConfig(**{settings})))
+"""
 
 
-def start_worker(config: WorkerConfig) -> subprocess.Popen[bytes]:
-    """A worker in a process of its own, with the settings of `config`."""
+def start_worker(config: WorkerConfig, user: int = 0) -> subprocess.Popen[bytes]:
+    """A worker in a process of its own, with the settings of `config`, as `user` who may use the engine."""
     settings = config.model_dump(mode="json", exclude_none=True, exclude={"gpus"}) | {"worker_token": "token"}
-    code = f"{_MAIN} asyncio.run(run_worker(WorkerConfig(**{settings!r})))"
+    code = _MAIN.format(user=user, settings=repr(settings))
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
 
 
@@ -174,3 +182,31 @@ def _unreadable(folder: Path) -> None:
     (folder / "out" / "deep").mkdir(parents=True)
     (folder / "out" / "deep" / "file").write_text("x")
     (folder / "out" / "deep").chmod(0o000)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a worker as somebody else")
+async def test_a_worker_that_is_not_root_runs_containers_as_itself(
+    controller: FakeController, config: WorkerConfig, tmp_path: Path
+) -> None:
+    open_to(54321, tmp_path)
+    process = start_worker(config, user=54321)
+    try:
+        node = an_assignment(
+            *shell("id -u; cp ${a} ${b}"), inputs=[controller.input("a", b"words")], outputs=[an_output("b")]
+        )
+        await controller.offer(node)
+        finish = await controller.finish_of(node)
+        assert finish.outcome is Outcome.SUCCEEDED, finish
+        assert controller.text(finish) == ["54321"]
+        process.send_signal(signal.SIGTERM)
+        assert await ended(process) == 0
+    finally:
+        process.kill()
+
+
+def open_to(user: int, folder: Path) -> None:
+    """Let `user` write `folder` and pass through all above it."""
+    os.chown(folder, user, user)
+    for above in folder.parents:
+        if above.stat().st_mode & 0o001 == 0:
+            above.chmod(above.stat().st_mode | 0o011)

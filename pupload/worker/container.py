@@ -1,0 +1,100 @@
+"""An assignment as the container that runs it, everything decided; what this worker does not allow is refused here."""
+
+import os
+
+from pupload.containers.janitor import ATTEMPT, INSTANCE, NODE, RUN, WORKER
+from pupload.containers.spec import IN_DIR, OUT_DIR, ContainerSpec
+from pupload.errors import InvalidRequest
+from pupload.flow.argv import environment, render_argv
+from pupload.flow.plan import Reason
+from pupload.protocol import Assignment, AttemptRef
+from pupload.worker.failure import NodeFailure
+from pupload.worker.outputs import file_name
+from pupload.worker.shop import Attempt, Shop, placed
+
+
+def ports_of(assignment: Assignment) -> list[str]:
+    """The names of all inputs and outputs."""
+    return [spec.port for spec in assignment.inputs] + [spec.port for spec in assignment.outputs]
+
+
+def owner_of(shop: Shop, assignment: Assignment) -> tuple[int, int]:
+    """(uid, gid) of the container's program: the worker's choice, or the def's where the operator allows it.
+
+    Errors: NodeFailure for root, for a name, for what is not allowed.
+    """
+    asked = assignment.user
+    if asked is None:
+        return shop.owner
+    uid, _, gid = asked.partition(":")
+    if not (uid.isdecimal() and (gid or uid).isdecimal()) or 0 in {int(uid), int(gid or uid)}:
+        raise NodeFailure(Reason.POLICY, f"user {asked!r}: write a uid, or uid:gid, above 0; never root", final=True)
+    owner = (int(uid), int(gid or uid))
+    # Only root can give the output directory to another user.
+    if owner != shop.owner and not (shop.config.allow_user and os.geteuid() == 0):
+        raise NodeFailure(Reason.POLICY, f"user {asked!r}: this worker does not let defs choose their user", final=True)
+    return owner
+
+
+def container_spec(shop: Shop, attempt: Attempt) -> ContainerSpec:
+    """The attempt's container, everything decided.
+
+    Errors: NodeFailure for what this worker or the command's rules do not allow.
+    """
+    assignment, place = attempt.assignment, placed(attempt)
+    egress = assignment.network == "egress"
+    if egress and not shop.config.allow_egress:
+        raise NodeFailure(Reason.POLICY, "the node needs the network, this worker does not allow it", final=True)
+    inputs = {staged.port: f"{IN_DIR}/{staged.path.name}" for staged in attempt.staged}
+    outputs = {spec.port: f"{OUT_DIR}/{file_name(spec)}" for spec in assignment.outputs}
+    return ContainerSpec(
+        name=attempt.name,
+        image=attempt.image.id if attempt.image else assignment.image,
+        uid=place.owner[0],
+        gid=place.owner[1],
+        memory_bytes=assignment.tier.memory_bytes,
+        cpu=assignment.tier.cpu,
+        labels=labels(shop, assignment.ref),
+        argv=_argv(assignment, {**inputs, **outputs}),
+        env=_environment(assignment, inputs, outputs),
+        files=str(place.root) if shop.mounts else None,
+        egress=egress,
+        gpu=attempt.device,
+    )
+
+
+def labels(shop: Shop, ref: AttemptRef) -> dict[str, str]:
+    """What the attempt's container is marked with; together they are ours alone."""
+    return {
+        WORKER: shop.config.worker_name,
+        RUN: ref.run_id,
+        NODE: ref.node_id,
+        ATTEMPT: str(ref.attempt),
+        INSTANCE: shop.instance,
+    }
+
+
+def _argv(assignment: Assignment, paths: dict[str, str]) -> tuple[str, ...] | None:
+    if assignment.argv is None:
+        return None
+    known = {*assignment.flag_names, *ports_of(assignment)}
+    try:
+        rendered = render_argv(assignment.argv, paths, assignment.flags, known)
+    except InvalidRequest as error:
+        raise NodeFailure(Reason.POLICY, str(error), final=True) from error
+    return tuple(rendered)
+
+
+def _environment(assignment: Assignment, inputs: dict[str, str], outputs: dict[str, str]) -> dict[str, str]:
+    ref = assignment.ref
+    return environment(
+        run_id=ref.run_id,
+        node_id=ref.node_id,
+        attempt=ref.attempt,
+        flow_name=assignment.flow_name,
+        session_id=assignment.session_id,
+        inputs=inputs,
+        outputs=outputs,
+        flags=assignment.flags,
+        env=assignment.env,
+    )

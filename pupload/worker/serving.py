@@ -1,0 +1,275 @@
+"""A worker at its work: it claims attempts, runs them, obeys its beats, and lets go in good order."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from pupload.containers import janitor
+from pupload.errors import Conflict, ControllerUnavailable, EngineUnavailable, LostLease, NotFound
+from pupload.protocol import Assignment, AttemptRef, Beat, BeatAnswer, Claim, Finish, Hello, Outcome, Welcome
+from pupload.tiers import Capacity
+from pupload.worker.attempt import run_attempt
+from pupload.worker.beat import Beats
+from pupload.worker.capacity import Ledger, Reservation, free_after
+from pupload.worker.control import pauses
+from pupload.worker.hold import Hold
+from pupload.worker.shop import Shop, attempt_name
+
+IDLE_WAIT_S = 20.0
+BUSY_WAIT_S = 2.0
+"""A claim is held shorter while attempts run: what they free is offered by the next claim only."""
+
+_LAST_CLAIM_S = 1.0
+_HURRY_S = 30.0
+_NOTHING = Capacity(cpu=0, memory_bytes=0, disk_bytes=0)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An attempt of ours and our grip on it."""
+
+    ref: AttemptRef
+    hold: Hold
+
+
+class Worker:
+    """Claims attempts and runs them. Made by `open_worker`; `serve` returns once it was drained."""
+
+    def __init__(self, shop: Shop, ledger: Ledger) -> None:
+        self._shop = shop
+        self._ledger = ledger
+        self._held: dict[str, Held] = {}
+        self._names: set[str] = set()
+        self._runs: set[asyncio.Task[None]] = set()
+        self._offered = _NOTHING
+        self._room = asyncio.Event()
+        self._draining = asyncio.Event()
+        self._hurrying = asyncio.Event()
+        self._gone: Conflict | None = None
+
+    def drain(self) -> None:
+        """Take no more work; running attempts may end. A second call releases them at once."""
+        if self._draining.is_set():
+            self._hurrying.set()
+        self._draining.set()
+
+    async def serve(self) -> None:
+        """Run until drained.
+
+        Errors: Conflict when another instance has taken this worker's name.
+        """
+        await self._sweep()
+        welcome = await self._shop.control.hello(self._hello())
+        log.info("worker %s serves %s", self._shop.config.worker_name, self._ledger.offered)
+        beats = self._start_beats(welcome)
+        keeper = asyncio.create_task(self._keep_clean())
+        try:
+            await self._claim_until_drained()
+            await self._let_finish()
+        finally:
+            keeper.cancel()
+            await self._let_go()
+            beats.end()
+        if self._gone:
+            raise self._gone
+
+    def _hello(self) -> Hello:
+        engine, shop = self._shop.engine.info, self._shop
+        return Hello(
+            name=shop.config.worker_name,
+            instance=shop.instance,
+            version=version("pupload"),
+            capacity=self._ledger.offered,
+            engine=engine.version,
+            architecture=engine.architecture,
+        )
+
+    def _start_beats(self, welcome: Welcome) -> Beats:
+        loop, config = asyncio.get_running_loop(), self._shop.config
+        beats = Beats(
+            config.controller_url,
+            config.worker_token.get_secret_value(),
+            welcome,
+            snapshot=self._beat,
+            tell=lambda answer: _on(loop, self._obey, answer),
+            fence=lambda: _on(loop, self._lose_all),
+        )
+        beats.start()
+        return beats
+
+    def _beat(self) -> Beat:
+        # Called on the thread of the beats; list() of a dict's values is one step for the interpreter.
+        held = [each.ref for each in list(self._held.values())]
+        return Beat(
+            instance=self._shop.instance,
+            attempts=held,
+            free=self._ledger.free,
+            draining=self._draining.is_set(),
+        )
+
+    def _obey(self, answer: BeatAnswer) -> None:
+        for order in answer.stop:
+            if held := self._find(order.ref):
+                held.hold.stop(order.reason)
+        for ref in answer.lost:
+            if held := self._find(ref):
+                held.hold.lose()
+
+    def _find(self, ref: AttemptRef) -> Held | None:
+        held = self._held.get(attempt_name(ref))
+        return held if held and held.ref == ref else None
+
+    def _lose_all(self) -> None:
+        for held in self._held.values():
+            held.hold.lose()
+
+    async def _claim_until_drained(self) -> None:
+        draining = asyncio.ensure_future(self._draining.wait())
+        claims = asyncio.ensure_future(self._claim_on())
+        try:
+            await asyncio.wait({draining, claims}, return_when=asyncio.FIRST_COMPLETED)
+            if not claims.done():
+                # An answer under way may hold work, which is given back then instead of lost.
+                await self._tell_draining()
+                await asyncio.wait({claims}, timeout=_LAST_CLAIM_S)
+        finally:
+            draining.cancel()
+            claims.cancel()
+            await asyncio.wait({draining, claims})
+        if not claims.cancelled():
+            claims.result()
+
+    async def _tell_draining(self) -> None:
+        beat = self._beat().model_copy(update={"wait_s": 0.0})
+        with contextlib.suppress(ControllerUnavailable, LostLease, NotFound):
+            async with asyncio.timeout(_LAST_CLAIM_S):
+                await self._shop.control.beat(beat)
+
+    async def _claim_on(self) -> None:
+        faults = pauses()
+        while not self._draining.is_set() and self._gone is None:
+            if self._ledger.free.cpu < 1:
+                self._room.clear()
+                await self._room.wait()
+                continue
+            try:
+                await self._claim_once()
+                faults = pauses()
+            except ControllerUnavailable as error:
+                log.warning("no work: %s", error)
+                await anext(faults)
+            except NotFound:
+                log.warning("the controller does not know this worker any more; saying hello again")
+                self._lose_all()
+                await self._shop.control.hello(self._hello())
+            except LostLease as error:
+                self._lose_all()
+                self._gone = Conflict(f"another worker goes by the name {self._shop.config.worker_name}: {error}")
+
+    async def _claim_once(self) -> None:
+        free = self._ledger.free
+        self._offered = free
+        try:
+            wait_s = BUSY_WAIT_S if self._held else IDLE_WAIT_S
+            self._accept(await self._shop.control.claim(self._claim(free, wait_s)))
+        finally:
+            self._offered = _NOTHING
+
+    def _claim(self, free: Capacity, wait_s: float) -> Claim:
+        return Claim(instance=self._shop.instance, free=free, most=max(1, int(free.cpu)), wait_s=wait_s)
+
+    def _accept(self, assignments: list[Assignment]) -> None:
+        for assignment in assignments:
+            name = attempt_name(assignment.ref)
+            reservation = None if self._draining.is_set() or name in self._names else self._reserve(assignment)
+            self._names.add(name)
+            run = self._run(name, assignment, reservation) if reservation else self._give_back(name, assignment)
+            self._runs.add(started := asyncio.create_task(run, name=name))
+            started.add_done_callback(self._runs.discard)
+
+    def _reserve(self, assignment: Assignment) -> Reservation | None:
+        return self._ledger.reserve(assignment.tier)
+
+    async def _run(self, name: str, assignment: Assignment, reservation: Reservation) -> None:
+        held = self._held[name] = Held(assignment.ref, Hold())
+        place = contextlib.ExitStack()
+        place.callback(self._free_place, reservation)
+
+        def freed() -> Claim | None:
+            place.close()
+            return self._next_claim()
+
+        def ended(following: list[Assignment]) -> None:
+            self._held.pop(name, None)
+            self._accept(following)
+
+        try:
+            await run_attempt(self._shop, assignment, held.hold, reservation.device, freed=freed, ended=ended)
+        except Exception:
+            log.exception("attempt %s ended by a fault of this program", name)
+        finally:
+            place.close()
+            self._held.pop(name, None)
+            self._names.discard(name)
+
+    def _free_place(self, reservation: Reservation) -> None:
+        self._ledger.release(reservation)
+        self._room.set()
+
+    def _next_claim(self) -> Claim | None:
+        free = free_after(self._ledger.free, self._offered)
+        if self._draining.is_set() or free.cpu < 1:
+            return None
+        return self._claim(free, 0.0)
+
+    async def _give_back(self, name: str, assignment: Assignment) -> None:
+        finish = Finish(ref=assignment.ref, outcome=Outcome.RELEASED, message="the worker has no room for it")
+        with contextlib.suppress(LostLease):
+            await self._shop.control.finish(finish, give_up=self._hurrying.is_set)
+        self._names.discard(name)
+
+    async def _let_finish(self) -> None:
+        """Give running attempts their time, then release the rest."""
+        if self._runs:
+            hurry = asyncio.create_task(self._hurrying.wait())
+            all_over = asyncio.create_task(asyncio.wait(set(self._runs)))
+            first = asyncio.FIRST_COMPLETED
+            await asyncio.wait({hurry, all_over}, timeout=self._shop.config.drain_s, return_when=first)
+            hurry.cancel()
+            all_over.cancel()
+        for held in self._held.values():
+            held.hold.release()
+
+    async def _let_go(self) -> None:
+        """Whatever still runs is ended and cleaned up."""
+        for held in self._held.values():
+            held.hold.release()
+        if self._runs:
+            await asyncio.wait(set(self._runs), timeout=_HURRY_S)
+        for run in set(self._runs):
+            run.cancel()
+        await asyncio.gather(*self._runs, return_exceptions=True)
+
+    async def _keep_clean(self) -> None:
+        while True:
+            await asyncio.sleep(self._shop.config.janitor_s)
+            await self._sweep()
+
+    async def _sweep(self) -> None:
+        config = self._shop.config
+        try:
+            await janitor.sweep(self._shop.engine, config.worker_name, config.work_dir, self._names)
+        except EngineUnavailable as error:
+            log.warning("the janitor could not look: %s", error)
+
+
+def _on(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *given: Any) -> None:
+    # The loop is gone when the worker has ended while a beat was under way.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(call, *given)
