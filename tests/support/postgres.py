@@ -17,9 +17,11 @@ _numbers = itertools.count(1)
 @contextmanager
 def a_postgres() -> Iterator[str]:
     """The address of a server that lives as long as the block."""
-    with tempfile.TemporaryDirectory(prefix="pup-pg-", ignore_cleanup_errors=True) as folder:
-        with embedded_postgres(Path(folder) / "data") as dsn:
-            yield dsn
+    with (
+        tempfile.TemporaryDirectory(prefix="pup-pg-", ignore_cleanup_errors=True) as folder,
+        embedded_postgres(Path(folder) / "data") as dsn,
+    ):
+        yield dsn
 
 
 @asynccontextmanager
