@@ -12,6 +12,7 @@ from functools import lru_cache
 from pydantic import JsonValue
 
 from pupload.errors import InvalidRequest
+from pupload.flow import keys
 from pupload.flow.argv import option_problem, split, variables
 from pupload.flow.graph import FlowGraph
 from pupload.flow.mime import extension_of, intersection, normal
@@ -54,7 +55,7 @@ def compile_plan(
     """The plan of a flow that `check` finds no error in.
 
     `node_timeout_s` is for nodes that neither flow nor def limits; `stores` are the names of the server's stores.
-    Errors: InvalidRequest for parameters that do not fit the flow.
+    Errors: InvalidRequest for parameters that do not fit the flow, or that make a key unsafe.
     """
     values = bind_parameters(flow.parameters, parameters or {})
     surveyed = survey(flow, defs, tiers=tiers, stores=stores, max_nodes=len(flow.nodes))
@@ -68,7 +69,9 @@ def compile_plan(
         timeout_s=_seconds(flow.timeout),
         fail_fast=flow.fail_fast,
     )
-    return _filled(replace(plan, digest=_digest(plan, flow)), values)
+    filled = _filled(replace(plan, digest=_digest(plan, flow)), values)
+    _require_safe_keys(filled)
+    return filled
 
 
 def _node(surveyed: Survey, place: int, position: int, node_timeout_s: float) -> NodePlan:
@@ -195,6 +198,18 @@ def _stores(flow: Flow) -> Iterator[StorePlan]:
 def _digest(plan: Plan, flow: Flow) -> str:
     parameters = [parameter.wire() for parameter in flow.parameters]
     return hashlib.sha256(dump_plan(plan) + json.dumps(parameters, sort_keys=True).encode()).hexdigest()
+
+
+def _require_safe_keys(plan: Plan) -> None:
+    """Refuse now what would otherwise be found out only when a result is there to be kept.
+
+    Values that are not known yet are long, and as harmless as they will be.
+    """
+    later = dict.fromkeys(keys.VARIABLES, "x" * 64) | {"FLOW_NAME": plan.name}
+    given = {f"PARAM.{name}": value for name, value in plan.parameters.items()}
+    for edge in plan.edges.values():
+        if edge.key is not None:
+            keys.render_key(edge.key, later | given | {"EDGE": edge.name})
 
 
 def _filled(plan: Plan, values: Mapping[str, str]) -> Plan:

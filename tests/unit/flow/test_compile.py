@@ -212,6 +212,23 @@ def test_a_short_flow_cannot_become_a_huge_one_by_its_parameters() -> None:
         planned(documents(flow), parameters={"s": "x" * 60_000})
 
 
+@pytest.mark.parametrize("value", ["../..", "/etc", "a\nb", "x" * 300, ""])
+def test_a_parameter_cannot_make_a_key_unsafe(value: str) -> None:
+    body = documents(a_flow(Parameters=PARAMETERS, DataWells=[{"Edge": "out", "Key": "${PARAM.s}/${RUN_ID}"}]))
+    assert planned(body, parameters={"s": "a/b"}).edges[Edge("out")].key == "${PARAM.s}/${RUN_ID}"
+    with pytest.raises(InvalidRequest, match="not allowed"):
+        planned(body, parameters={"s": value})
+
+
+@pytest.mark.parametrize(
+    ("key", "error"), [("${FLOW_NAME}/${RUN_ID}", "not allowed"), ("${PARAM.o}/${RUN_ID}", "has no value")]
+)
+def test_a_key_that_can_never_be_made_is_refused_before_the_run(key: str, error: str) -> None:
+    flow = a_flow(Parameters=PARAMETERS, DataWells=[{"Edge": "out", "Key": key}], Name="..")
+    with pytest.raises(InvalidRequest, match=error):
+        planned(documents(flow), parameters={"s": "x"})
+
+
 def test_a_parameter_cannot_smuggle_an_option() -> None:
     flow = a_flow(a_node(flags={"f": "${PARAM.s}"}), Parameters=PARAMETERS)
     body = documents(flow, a_def(Command={"Exec": "tool ${f}"}))
