@@ -52,7 +52,7 @@ async def report(shop: Shop, attempt: Attempt, finish: Finish, freed: Callable[[
     await attempt.live.stop()
     await _store_log(shop, attempt)
     lines, _ = attempt.live.unsent(attempt.log)
-    found = {
+    found: dict[str, object] = {
         "exit_code": attempt.exit_code if finish.exit_code is None else finish.exit_code,
         "inputs": [staged.found for staged in attempt.staged],
         "lines": [as_line(line) for line in lines],

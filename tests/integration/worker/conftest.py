@@ -10,7 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from pupload.config import WorkerConfig
-from pupload.worker.app import Worker, open_worker
+from pupload.worker.app import open_worker
+from pupload.worker.serving import Worker
 from tests.support.docker_images import ensure_busybox
 from tests.support.fake_controller import FakeController
 
