@@ -85,7 +85,7 @@ class Submission:
         if errors_in(findings):
             wrong = len(errors_in(findings))
             raise InvalidFlow(f"the flow has {wrong} {'error' if wrong == 1 else 'errors'}", details=findings)
-        plan = compile_plan(flow, defs, tiers=self._tiers, node_timeout_s=self._config.node_timeout_s)
+        plan = compile_plan(flow, defs, tiers=self._tiers, stores=names, node_timeout_s=self._config.node_timeout_s)
         _require_runnable(plan, egress=self._config.allow_egress)
         return replace(plan, max_restarts=self._config.restarts)
 
