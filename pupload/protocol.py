@@ -194,6 +194,11 @@ class Line(Document):
     text: str
 
 
+def level_of(stream: str) -> str:
+    """The level of a line that came by this stream."""
+    return "error" if stream == "stderr" else "info"
+
+
 class Lines(Document):
     """Log lines in order, and the newest progress in percent if it changed."""
 

@@ -10,6 +10,7 @@ from pupload.db.runs import no_such_run
 from pupload.db.sql import SQL
 from pupload.errors import NotFound
 from pupload.flow.plan import DEFAULT_STORE
+from pupload.protocol import Line, level_of
 from pupload.run.state import RunID
 
 _MOST_LINES = 1_000_000
@@ -49,4 +50,8 @@ class NodeLogs:
     async def _stored(self, run_id: RunID, key: str) -> list[LogRecord]:
         store = await self._stores.of_run(run_id, DEFAULT_STORE)
         lines = (await store.get(key, _MOST_BYTES)).splitlines()
-        return [LogRecord.model_validate_json(line) for line in lines]
+        return [_record(Line.model_validate_json(line)) for line in lines]
+
+
+def _record(line: Line) -> LogRecord:
+    return LogRecord(timestamp=line.at, message=line.text, level=level_of(line.stream), stream=line.stream)

@@ -28,6 +28,7 @@ from pupload.protocol import (
     Signed,
     SignedGet,
     SignedPut,
+    level_of,
 )
 from pupload.run.commands import Record, RecordType
 from pupload.run.events import Event, NodeFailed, NodeReleased, NodeSucceeded
@@ -173,8 +174,13 @@ class Reports:
 
 def log_record(ref: AttemptRef, line: Line) -> tuple[Record, datetime]:
     """A log line as an event of the run."""
-    level = "error" if line.stream == "stderr" else "info"
-    data = {"Attempt": ref.attempt, "Message": line.text, "Level": level, "Stream": line.stream, "Fields": {}}
+    data = {
+        "Attempt": ref.attempt,
+        "Message": line.text,
+        "Level": level_of(line.stream),
+        "Stream": line.stream,
+        "Fields": {},
+    }
     return Record(RecordType.NODE_LOG, NodeID(ref.node_id), data), line.at
 
 

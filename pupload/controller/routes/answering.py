@@ -15,6 +15,7 @@ from pupload.errors import (
     InvalidFlow,
     InvalidRequest,
     Malformed,
+    NotFound,
     PuploadError,
     TooLarge,
     policy_of,
@@ -105,6 +106,37 @@ def _render(
     }
     member = "error" if request.path.startswith(_REFERENCE) else "Error"
     return web.json_response({member: body}, status=status, headers=headers)
+
+
+def path_part(request: web.Request, name: str) -> str:
+    """A variable part of the path.
+
+    Errors: NotFound for a text that names nothing, because nothing can be stored under it.
+    """
+    part = request.match_info[name]
+    if not can_be_stored(part):
+        raise NotFound(f"there is no {name} {part!r}", code=f"{name.upper()}_NOT_FOUND")
+    return part
+
+
+def query_text(request: web.Request, name: str) -> str | None:
+    """A query parameter; None when it is absent or empty.
+
+    Errors: InvalidRequest for a text that nothing stored can hold.
+    """
+    text = request.query.get(name) or None
+    if text is not None and not can_be_stored(text):
+        raise InvalidRequest(f"{name} must be UTF-8 without NUL")
+    return text
+
+
+def can_be_stored(text: str) -> bool:
+    """True when the database takes the text: UTF-8, and without NUL."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def whole_number(request: web.Request, name: str, default: int, *, least: int, most: int) -> int:

@@ -7,7 +7,7 @@ from aiohttp_sse import sse_response
 
 from pupload.answers import LogRecord, RunEvent
 from pupload.controller.logs import NodeLogs
-from pupload.controller.routes.answering import answer, whole_number
+from pupload.controller.routes.answering import answer, path_part, whole_number
 from pupload.controller.routes.runs import run_id_of
 from pupload.controller.signals import run_topic
 from pupload.controller.state import Parts, parts_of
@@ -43,7 +43,7 @@ async def run_events(request: web.Request) -> web.StreamResponse:
 
 async def node_logs(request: web.Request) -> web.StreamResponse:
     """GET: the node's log; with `?follow=1` as events, until the run is over."""
-    run_id, node, parts = run_id_of(request), request.match_info["node"], parts_of(request)
+    run_id, node, parts = run_id_of(request), path_part(request, "node"), parts_of(request)
     logs = NodeLogs(parts.service, parts.stores)
     await logs.require(run_id, node)
     if request.query.get("follow", "0") not in {"1", "true"}:

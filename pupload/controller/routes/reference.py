@@ -6,12 +6,12 @@ import logging
 
 from aiohttp import web
 
-from pupload.controller.routes.answering import answer
+from pupload.controller.routes.answering import answer, can_be_stored
+from pupload.controller.routes.runs import run_id_of
 from pupload.controller.state import parts_of
 from pupload.controller.submission import Submitted
 from pupload.errors import InvalidRequest, NotFound, TooLarge
 from pupload.flow.load import load_documents, read_json
-from pupload.run.state import RunID
 
 _LOG = logging.getLogger(__name__)
 _MOST_KEY = 255
@@ -36,7 +36,7 @@ async def test_flow(request: web.Request) -> web.Response:
 async def flow_status(request: web.Request) -> web.Response:
     """GET: the run, or the exact text that says there is none."""
     try:
-        return answer(await parts_of(request).views.run(RunID(request.match_info["run"])))
+        return answer(await parts_of(request).views.run(run_id_of(request)))
     except NotFound:
         return web.Response(status=400, text="Flow run does not exist.")
 
@@ -44,11 +44,11 @@ async def flow_status(request: web.Request) -> web.Response:
 def idempotency_key(request: web.Request) -> str | None:
     """The header's value.
 
-    Errors: InvalidRequest when it is too long.
+    Errors: InvalidRequest when it is too long, or no text.
     """
     key = request.headers.get("Idempotency-Key")
-    if key is not None and not 0 < len(key) <= _MOST_KEY:
-        raise InvalidRequest(f"Idempotency-Key has 1 to {_MOST_KEY} characters")
+    if key is not None and not (0 < len(key) <= _MOST_KEY and can_be_stored(key)):
+        raise InvalidRequest(f"Idempotency-Key has 1 to {_MOST_KEY} characters of UTF-8")
     return key
 
 

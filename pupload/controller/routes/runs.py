@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from pupload.controller.routes.answering import answer, whole_number
+from pupload.controller.routes.answering import answer, path_part, query_text, whole_number
 from pupload.controller.state import parts_of
 from pupload.controller.uploads import check_size
 from pupload.db.sql import SQL
@@ -16,18 +16,20 @@ _DOWNLOAD_S = 3600.0
 
 
 def run_id_of(request: web.Request) -> RunID:
-    """The run that the path names."""
-    return RunID(request.match_info["run"])
+    """The run that the path names.
+
+    Errors: NotFound for what can be no run's id.
+    """
+    return RunID(path_part(request, "run"))
 
 
 async def list_runs(request: web.Request) -> web.Response:
     """GET ?flow&status&session&limit&cursor."""
-    query = request.query
     page = await parts_of(request).views.page(
-        flow=query.get("flow"),
-        status=_statuses(query.get("status")),
-        session=query.get("session"),
-        cursor=query.get("cursor") or None,
+        flow=query_text(request, "flow"),
+        status=_statuses(query_text(request, "status")),
+        session=query_text(request, "session"),
+        cursor=query_text(request, "cursor"),
         limit=whole_number(request, "limit", 50, least=1, most=500),
     )
     return answer(page)
@@ -64,7 +66,7 @@ async def put_input(request: web.Request) -> web.Response:
     """PUT the bytes of an awaited edge, through the server."""
     await parts_of(request).uploads.put(
         run_id_of(request),
-        Edge(request.match_info["edge"]),
+        Edge(path_part(request, "edge")),
         request.content.iter_chunked(_CHUNK),
         check_size(request.content_length),
         request.content_type,
@@ -75,13 +77,13 @@ async def put_input(request: web.Request) -> web.Response:
 async def complete_upload(request: web.Request) -> web.Response:
     """POST: the client's upload is done."""
     parts = parts_of(request)
-    await parts.uploads.complete(run_id_of(request), Edge(request.match_info["edge"]))
+    await parts.uploads.complete(run_id_of(request), Edge(path_part(request, "edge")))
     return answer(await parts.views.run(run_id_of(request)))
 
 
 async def get_artifact(request: web.Request) -> web.Response:
     """GET: a redirect to a fresh URL of the edge's object, to be saved under the edge's name."""
-    parts, run_id, edge = parts_of(request), run_id_of(request), request.match_info["edge"]
+    parts, run_id, edge = parts_of(request), run_id_of(request), path_part(request, "edge")
     async with parts.service.database.connection() as connection:
         rows = await connection.fetch(SQL["artifacts_of_edges"], run_id, [edge])
     if not rows:
