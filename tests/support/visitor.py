@@ -110,9 +110,14 @@ class Visitor:
 
     def await_workers(self, number: int) -> None:
         """Returns when as many workers are there."""
+        self.eventually(lambda: sum(each["Live"] for each in self.get("/api/v1/workers")["Workers"]) >= number)
+
+    @staticmethod
+    def eventually(holds: Callable[[], bool]) -> None:
+        """Returns when it holds; what takes longer than any machine needs fails."""
         deadline = time.monotonic() + LONGEST_S
-        while sum(worker["Live"] for worker in self.get("/api/v1/workers")["Workers"]) < number:
-            assert time.monotonic() < deadline, "the workers did not come"
+        while not holds():
+            assert time.monotonic() < deadline, "it never held"
             time.sleep(_POLL_S)
 
     def cancel(self, run_id: str) -> Json:

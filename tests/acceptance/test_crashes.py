@@ -1,0 +1,105 @@
+"""Everything is killed at once in the middle of its work, and started again over the same folder.
+
+The five deaths come one after the other to one system, so that each but the first also meets what the last one left.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.acceptance.conftest import a_place
+from tests.support.docker_images import ensure_busybox
+from tests.support.shell_steps import Json, a_request, a_step
+from tests.support.system import System, a_system
+from tests.support.visitor import Visitor, put_url, statuses, told
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
+
+SHORT_LEASES = {
+    "PUPLOAD_RECONCILE_S": "0.5",
+    "PUPLOAD_BEAT_S": "0.5",
+    "PUPLOAD_FENCE_S": "2",
+    "PUPLOAD_LEASE_S": "3",
+    # Five deaths may hit one node each time; that is the matter of another test.
+    "PUPLOAD_RESTARTS": "10",
+}
+SLOW_COPY = 'sleep 1; cat "$INPUT_IN" > "$OUTPUT_OUT"'
+
+
+@pytest.fixture(scope="module")
+def mortal() -> Iterator[System]:
+    """A system that a test may kill."""
+    ensure_busybox()
+    with a_place() as place, a_system(place / "data", SHORT_LEASES) as system:
+        yield system
+
+
+def a_slow(node_id: str, reads: str, writes: str) -> tuple[Json, Json]:
+    return a_step(node_id, SLOW_COPY, reads={"in": reads}, writes={"out": writes})
+
+
+def a_slow_chain() -> Json:
+    return a_request(*(a_slow(f"n{i}", f"e{i}", f"e{i + 1}") for i in range(3)), Name="chain")
+
+
+def a_slow_diamond() -> Json:
+    join = a_step("join", 'cat "$INPUT_A" "$INPUT_B" > "$OUTPUT_OUT"', reads={"a": "a", "b": "b"}, writes={"out": "e3"})
+    return a_request(a_slow("left", "e0", "a"), a_slow("right", "e0", "b"), join, Name="diamond")
+
+
+def a_slow_tree() -> Json:
+    return a_request(
+        a_slow("root", "e0", "mid"), a_slow("one", "mid", "e3"), a_slow("two", "mid", "other"), Name="tree"
+    )
+
+
+def anybody(runs: list[Json], status: str) -> bool:
+    """True when a node of any run is there."""
+    return any(status in statuses(run).values() for run in runs)
+
+
+MOMENTS: dict[str, Callable[[list[Json]], bool]] = {
+    "as soon as the runs are accepted": lambda runs: True,
+    "when a node runs": lambda runs: anybody(runs, "RUNNING"),
+    "when a node is complete": lambda runs: anybody(runs, "COMPLETE"),
+    "when an upload has come": lambda runs: any(not run["WaitingURLs"] for run in runs),
+    "when a run is complete": lambda runs: any(run["Status"] == "COMPLETE" for run in runs),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_runs_outlive_the_death_of_everything(mortal: System, moment: str) -> None:
+    with Visitor(mortal.url) as visitor:
+        requests = [a_slow_chain(), a_slow_diamond(), a_slow_tree(), a_slow_chain()]
+        runs = [visitor.submit(request) for request in requests]
+        for run in runs[:3]:
+            visitor.upload(run, "e0", b"abc")
+        ids = [run["ID"] for run in runs]
+        visitor.eventually(lambda: MOMENTS[moment]([visitor.run(run_id) for run_id in ids]))
+        mortal.kill()
+        assert mortal.processes() == []
+        mortal.start()
+        visitor.url = mortal.url
+        # The last run still waits for its input, at a URL of today.
+        visitor.ask("PUT", put_url(visitor.run(ids[3]), "e0"), data=b"abc")
+        for run_id, expected in zip(ids, (b"abc", b"abcabc", b"abc", b"abc"), strict=True):
+            run = visitor.ended(run_id)
+            assert run["Status"] == "COMPLETE", told(run)
+            assert visitor.artifact(run_id, "e3") == expected
+            assert_recorded_once(visitor, run)
+    assert mortal.leftovers() == []
+
+
+def assert_recorded_once(visitor: Visitor, run: Json) -> None:
+    frames = visitor.events(run["ID"])
+    assert [int(frame.id) for frame in frames] == list(range(1, len(frames) + 1))
+    assert Counter(frame.node for frame in frames if frame.event == "node_completed") == Counter(list(run["NodeState"]))
+    outputs = Counter(frame.data["Data"]["Edge"] for frame in frames if frame.event == "node_output")
+    assert outputs == Counter(edge for edge in run["Artifacts"] if edge != "e0")
+    assert [frame.event for frame in frames if frame.event.startswith("run_")] == ["run_started", "run_completed"]
+    for node, state in run["NodeState"].items():
+        attempts = [
+            frame.data["Data"]["Attempt"] for frame in frames if frame.node == node and frame.event == "node_started"
+        ]
+        assert attempts == list(range(1, state["Attempt"] + 1))
