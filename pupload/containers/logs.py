@@ -166,7 +166,7 @@ class Log:
     def _keep(self, line: LogLine) -> None:
         size = len(line.text) + 1
         self._whole_left -= size
-        self._spool.write(_as_json(line))
+        self._note(line)
         if self.beyond_live:
             self._tail.append(line)
             return
@@ -176,6 +176,13 @@ class Log:
             self.beyond_live = True
             text = "more output than is shown live: the last lines follow at the end, all of it is in the whole log"
             self._waiting.append(LogLine(line.at, "system", text))
+
+    def _note(self, line: LogLine) -> None:
+        try:
+            self._spool.write(_as_json(line))
+        except OSError:
+            # A full disk must not stop the reading: the program would hang on its full pipe.
+            self._whole_left = 0
 
 
 def _as_json(line: LogLine) -> bytes:

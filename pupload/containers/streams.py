@@ -6,6 +6,7 @@ Each is read on a thread of its own; `close` from the event loop ends the read a
 import asyncio
 import contextlib
 import struct
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -63,12 +64,16 @@ class Watch(_Stream):
 
 
 class Attached(_Stream):
-    """A container's output on its way to a sink. `broken` when it ended otherwise than by the engine."""
+    """A container's output on its way to a sink.
+
+    Its end says nothing about the container: a connection that is cut ends it just so. `last` is when bytes came last.
+    Units: seconds since 1970.
+    """
 
     def __init__(self, response: requests.Response, sink: Sink, threads: ThreadPoolExecutor) -> None:
         super().__init__(response, threads)
         self._sink = sink
-        self.broken = False
+        self.last = time.time()
         self._pumped = asyncio.get_running_loop().run_in_executor(threads, self._pump)
 
     async def drained(self, deadline_s: float) -> bool:
@@ -79,14 +84,16 @@ class Attached(_Stream):
             await asyncio.wait({self._pumped})
         return bool(done)
 
+    async def ended(self) -> None:
+        """Return once the stream has ended, whatever ended it."""
+        await asyncio.wait({self._pumped})
+
     def _pump(self) -> None:
-        try:
+        # A cut connection is like an end; who cares asks the engine whether the container still runs.
+        with contextlib.suppress(*_BROKEN), contextlib.closing(self._response):
             for stream, data in _frames(self._response):
+                self.last = time.time()
                 self._sink(stream, data)
-        except _BROKEN:
-            self.broken = True
-        finally:
-            self._response.close()
 
 
 def _frames(response: requests.Response) -> Iterator[tuple[str, bytes]]:

@@ -194,10 +194,8 @@ async def _listen(shop: Shop, attempt: Attempt) -> None:
 
 async def _hear_out(attempt: Attempt) -> None:
     """The last output, also what came without a newline."""
-    if attempt.attached is not None:
-        whole = await attempt.attached.drained(DRAIN_OUTPUT_S)
-        if attempt.attached.broken or not whole:
-            attempt.log.say("the connection to the engine broke; some output may be missing")
+    if attempt.attached is not None and not await attempt.attached.drained(DRAIN_OUTPUT_S):
+        attempt.log.say(f"the engine did not end the output within {DRAIN_OUTPUT_S:g} s; some may be missing")
     attempt.log.end()
 
 

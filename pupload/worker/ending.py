@@ -1,18 +1,22 @@
 """Steps 7 and 8 of an attempt: until its program has ended, by itself or by us."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 from pupload.containers.docker import ContainerState
 from pupload.errors import EngineUnavailable
 from pupload.flow.plan import Reason
 from pupload.units import format_size
+from pupload.worker.control import pauses
 from pupload.worker.failure import NodeFailure, Stopped
 from pupload.worker.hold import Letting
 from pupload.worker.shop import Attempt, Shop, placed
 from pupload.worker.usage import LOOK_S, beyond
 
 DEAD_S = 20.0
+SEAM_S = 1.0
+"""A stream that ends is at its right end when the exit is known this soon after."""
 
 
 async def until_exit(shop: Shop, attempt: Attempt) -> ContainerState | None:
@@ -24,6 +28,7 @@ async def until_exit(shop: Shop, attempt: Attempt) -> ContainerState | None:
     over = asyncio.ensure_future(shop.engine.until_exit(attempt.container, attempt.watch))
     told = asyncio.ensure_future(attempt.hold.told())
     full = asyncio.ensure_future(_until_too_much(shop, attempt))
+    hearing = asyncio.ensure_future(_keep_hearing(shop, attempt))
     ends: set[asyncio.Future[Any]] = {over, told, full}
     try:
         with attempt.step("run"):
@@ -32,9 +37,9 @@ async def until_exit(shop: Shop, attempt: Attempt) -> ContainerState | None:
                 await _kill(shop, attempt, over)
             state = await over
     finally:
-        for each in ends:
+        for each in (*ends, hearing):
             each.cancel()
-        await asyncio.wait(ends)
+        await asyncio.wait({*ends, hearing})
     if attempt.killed and attempt.hold.why is not None:
         raise Stopped
     if attempt.killed and not full.cancelled():
@@ -50,6 +55,19 @@ async def _until_too_much(shop: Shop, attempt: Attempt) -> str:
         excess = await asyncio.to_thread(beyond, out, tier.disk_bytes) if shop.mounts else ""
         if excess:
             return f"the program wrote {excess} to /pup/out; its tier {tier.name} has {format_size(tier.disk_bytes)}"
+
+
+async def _keep_hearing(shop: Shop, attempt: Attempt) -> None:
+    """Takes up the output again when its stream ends long before the program does."""
+    while attempt.attached is not None:
+        await attempt.attached.ended()
+        await asyncio.sleep(SEAM_S)
+        attempt.log.say("the engine's stream of the output broke; a line may be missing here")
+        since = attempt.attached.last
+        async for _ in pauses():
+            with contextlib.suppress(EngineUnavailable):
+                attempt.attached = await shop.engine.follow(attempt.container, attempt.log.feed, since)
+                break
 
 
 async def _kill(shop: Shop, attempt: Attempt, over: "asyncio.Future[ContainerState | None]") -> None:

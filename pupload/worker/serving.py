@@ -75,6 +75,7 @@ class Worker:
         finally:
             keeper.cancel()
             await self._let_go()
+            await self._sweep()
             beats.end()
         if self._gone:
             raise self._gone
