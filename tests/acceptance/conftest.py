@@ -8,14 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.docker_images import ensure_busybox
+from tests.support.docker_images import an_image_with_entrypoint, ensure_busybox
 from tests.support.system import System, a_system
 from tests.support.visitor import Visitor
 
+COPYING = ("sh", "-c", 'echo own entrypoint; cat "$INPUT_IN" > "$OUTPUT_OUT"')
 TINY = {"tiny": {"cpu": 0.5, "memory": "32mb", "disk": "100mb"}}
-SETTINGS = {"PUPLOAD_RECONCILE_S": "0.5", "PUPLOAD_TIERS": json.dumps(TINY)}
-STRICT = {
+EVERYWHERE = {
     "PUPLOAD_RECONCILE_S": "0.5",
+    "PUPLOAD_CPU": "2",
+    "PUPLOAD_CPU_OVERCOMMIT": "4",
+    "PUPLOAD_MEMORY": "16gb",
+    "PUPLOAD_DISK": "500gb",
+}
+"""A worker offers the same on every machine."""
+SETTINGS = EVERYWHERE | {"PUPLOAD_TIERS": json.dumps(TINY)}
+STRICT = EVERYWHERE | {
     "PUPLOAD_NOTIFICATIONS": "false",
     "PUPLOAD_REJECT_UNSERVABLE": "true",
     "PUPLOAD_UPLOAD_TTL_S": "2",
@@ -62,6 +70,13 @@ def busybox() -> str:
     return ensure_busybox()
 
 
+@pytest.fixture(scope="session")
+def own_entrypoint(busybox: str) -> Iterator[str]:
+    """An image that copies by an entrypoint of its own."""
+    with an_image_with_entrypoint("pupload/test-entrypoint:latest", COPYING) as name:
+        yield name
+
+
 @pytest.fixture
 def system(shared_system: System, busybox: str) -> Iterator[System]:
     """The running system; after the test no attempt may have left anything."""
@@ -74,3 +89,4 @@ def visitor(system: System) -> Iterator[Visitor]:
     """Somebody who talks to the running system."""
     with Visitor(system.url) as visitor:
         yield visitor
+        visitor.tidy()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.acceptance.conftest import a_place
+from tests.acceptance.conftest import EVERYWHERE, a_place
 from tests.support.docker_images import ensure_busybox
 from tests.support.shell_steps import Json, a_request, a_step
 from tests.support.system import System, a_system
@@ -16,8 +16,7 @@ from tests.support.visitor import Visitor, put_url, statuses, told
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 
-SHORT_LEASES = {
-    "PUPLOAD_RECONCILE_S": "0.5",
+SHORT_LEASES = EVERYWHERE | {
     "PUPLOAD_BEAT_S": "0.5",
     "PUPLOAD_FENCE_S": "2",
     "PUPLOAD_LEASE_S": "3",

@@ -206,7 +206,7 @@ def test_an_unknown_member_is_ignored_here_as_clients_may_send_newer_documents(v
     request: Json = json.loads(json.dumps(REFERENCE))
     request["Flow"]["FromTheFuture"] = {"a": 1}
     request["NodeDefs"][0]["AlsoNew"] = True
-    visitor.cancel(visitor.submit(request)["ID"])
+    assert visitor.submit(request)["Status"] == "WAITING"
 
 
 def test_members_are_read_in_any_spelling(visitor: Visitor) -> None:
@@ -214,7 +214,6 @@ def test_members_are_read_in_any_spelling(visitor: Visitor) -> None:
     defs = [{"publisher": "test", "NAME": "copy", "image": "pupload/busybox:latest", "max_attempts": 7}]
     run = visitor.submit({"flow": {"name": "x", "nodes": nodes}, "node_defs": defs})
     assert run["NodeState"]["copy"]["MaxAttempts"] == 7
-    visitor.cancel(run["ID"])
 
 
 def test_one_idempotency_key_makes_one_run(visitor: Visitor) -> None:
@@ -225,8 +224,6 @@ def test_one_idempotency_key_makes_one_run(visitor: Visitor) -> None:
     refused = visitor.submit(other, status=409, headers=key)["error"]
     assert refused["Code"] == "IDEMPOTENCY_CONFLICT"
     assert visitor.submit(request)["ID"] != first["ID"]
-    for run in visitor.get("/api/v1/runs?status=WAITING")["Runs"]:
-        visitor.cancel(run["ID"])
 
 
 def test_an_idempotency_key_that_is_no_text_is_refused(visitor: Visitor) -> None:

@@ -25,8 +25,6 @@ def test_the_cursor_gives_each_run_once_newest_first(visitor: Visitor) -> None:
     found = pages(visitor, "flow=paged&limit=3")
     assert [len(page) for page in found] == [3, 3, 1]
     assert [run["ID"] for page in found for run in page] == ids[::-1] == sorted(ids)[::-1]
-    for run_id in ids:
-        visitor.cancel(run_id)
 
 
 def test_runs_made_while_paging_do_not_shift_the_pages(visitor: Visitor) -> None:
@@ -35,8 +33,6 @@ def test_runs_made_while_paging_do_not_shift_the_pages(visitor: Visitor) -> None
     ids.append(visitor.submit(a_request(Name="shifting"))["ID"])
     second = visitor.get(f"/api/v1/runs?flow=shifting&limit=2&cursor={first['NextCursor']}")
     assert [run["ID"] for run in first["Runs"] + second["Runs"]] == ids[2::-1]
-    for run_id in ids:
-        visitor.cancel(run_id)
 
 
 def test_the_list_is_filtered_by_flow_and_status(visitor: Visitor) -> None:
@@ -50,7 +46,6 @@ def test_the_list_is_filtered_by_flow_and_status(visitor: Visitor) -> None:
     both = visitor.get("/api/v1/runs?flow=listed&status=COMPLETE,ERROR")["Runs"]
     assert [run["ID"] for run in both] == [failed["ID"], done["ID"]]
     assert both[0]["Error"]["Code"] == "NODE_EXIT"
-    visitor.cancel(waiting["ID"])
 
 
 def test_a_deleted_run_is_gone_with_its_objects(visitor: Visitor, system: System) -> None:

@@ -1,8 +1,11 @@
 """The image that container tests run: static busybox with a link for each of its programs, built when it is missing."""
 
 import io
+import json
 import subprocess
 import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import docker
@@ -20,6 +23,19 @@ def ensure_busybox() -> str:
     finally:
         client.close()
     return BUSYBOX
+
+
+@contextmanager
+def an_image_with_entrypoint(name: str, entrypoint: Sequence[str]) -> Iterator[str]:
+    """The name of an image as busybox is, but with an entrypoint; it is gone after the block."""
+    dockerfile = f"FROM {ensure_busybox()}\nENTRYPOINT {json.dumps(entrypoint)}\n"
+    client = docker.from_env(timeout=120)
+    try:
+        client.images.build(fileobj=io.BytesIO(dockerfile.encode()), tag=name, rm=True, forcerm=True)
+        yield name
+        client.images.remove(name)
+    finally:
+        client.close()
 
 
 def _context() -> io.BytesIO:

@@ -37,6 +37,8 @@ class Visitor:
 
     url: str
     http: requests.Session = field(default_factory=requests.Session)
+    made: list[str] = field(default_factory=list)
+    """Ids of the runs that it asked for."""
 
     def __enter__(self) -> Self:
         self.http.trust_env = False
@@ -44,6 +46,11 @@ class Visitor:
 
     def __exit__(self, *_: object) -> None:
         self.http.close()
+
+    def tidy(self) -> None:
+        """Stop what it began and did not see to its end."""
+        for run_id in self.made:
+            self.http.post(f"{self.url}/api/v1/runs/{run_id}/cancel", timeout=60)
 
     def ask(self, method: str, path: str, *, status: int = 200, **how: Any) -> requests.Response:
         """The response, which has `status`; `path` may be a whole URL."""
@@ -62,7 +69,10 @@ class Visitor:
 
     def submit(self, request: Json, *, status: int = 200, **how: Any) -> Json:
         """What `/flow/test` makes of the request."""
-        return self.post("/api/v1/flow/test", request, status=status, **how)
+        answer = self.post("/api/v1/flow/test", request, status=status, **how)
+        if "ID" in answer:
+            self.made.append(str(answer["ID"]))
+        return answer
 
     def start(self, request: Json, **inputs: bytes) -> str:
         """The id of a run of the request; `inputs` go to the URLs that it awaits them at."""
