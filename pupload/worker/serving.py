@@ -65,7 +65,9 @@ class Worker:
         Errors: Conflict when another instance has taken this worker's name.
         """
         await self._sweep()
-        welcome = await self._shop.control.hello(self._hello())
+        welcome = await self._greet()
+        if welcome is None:
+            return
         log.info("worker %s serves %s", self._shop.config.worker_name, self._ledger.offered)
         beats = self._start_beats(welcome)
         keeper = asyncio.create_task(self._keep_clean())
@@ -79,6 +81,18 @@ class Worker:
             beats.end()
         if self._gone:
             raise self._gone
+
+    async def _greet(self) -> Welcome | None:
+        """The controller's welcome; None when the worker is to end before one comes."""
+        greeting = asyncio.ensure_future(self._shop.control.hello(self._hello()))
+        draining = asyncio.ensure_future(self._draining.wait())
+        try:
+            await asyncio.wait({greeting, draining}, return_when=asyncio.FIRST_COMPLETED)
+            return greeting.result() if greeting.done() else None
+        finally:
+            greeting.cancel()
+            draining.cancel()
+            await asyncio.wait({greeting, draining})
 
     def _hello(self) -> Hello:
         engine, shop = self._shop.engine.info, self._shop

@@ -9,10 +9,11 @@ from collections import deque
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from pupload.config import WorkerConfig
 from pupload.containers.docker import Engine
-from pupload.errors import InvalidConfig
+from pupload.errors import InvalidConfig, Unauthorized
 from pupload.flow.plan import Reason
 from pupload.protocol import Outcome
 from tests.integration.worker.conftest import containers_of, serving
@@ -91,6 +92,22 @@ async def test_what_does_not_end_in_time_is_released_on_sigterm(
         assert await ended(process) == 0
     finally:
         process.kill()
+
+
+async def test_a_worker_whose_controller_is_away_ends_when_told(
+    controller: FakeController, config: WorkerConfig
+) -> None:
+    controller.deaf = True
+    async with serving(config):
+        await asyncio.sleep(0.3)
+    assert controller.hellos == []
+
+
+async def test_a_worker_whose_token_is_unknown_says_so(config: WorkerConfig) -> None:
+    stranger = config.model_copy(update={"worker_token": SecretStr("another")})
+    with pytest.raises(Unauthorized, match="pup worker-token add"):
+        async with serving(stranger) as worker:
+            await worker.serve()
 
 
 async def test_a_worker_that_cannot_beat_ends_its_containers(controller: FakeController, config: WorkerConfig) -> None:
