@@ -70,6 +70,9 @@ def test_the_readme_tells_the_limits_of_a_container_as_they_are() -> None:
 
 def test_every_dependency_has_its_reason() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
+    wanted = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
     names = {re.split(r"[\[<>=!~]", each)[0].lower() for each in wanted}
     assert names - set(re.findall(r"`([A-Za-z0-9-]+)`", DEPENDENCIES.lower())) == set()
