@@ -1,5 +1,7 @@
 """How a run ends: by its last node, by a failure, by a cancel, by its deadline."""
 
+from dataclasses import replace
+
 import pytest
 
 from pupload.flow.plan import NodeID, Reason
@@ -175,6 +177,15 @@ def test_fail_fast_waits_for_the_attempts_that_it_stops() -> None:
     story.succeed("p2")
     assert story.status() is RunStatus.ERROR
     assert story.counts_of(NodeStatus.STOPPED) == 2
+
+
+def test_attempts_are_stopped_in_topological_order_however_the_rows_came() -> None:
+    story = a_started_story(*fan(3))
+    story.complete("split")
+    for part in ("p0", "p1", "p2"):
+        story.claim(part)
+    story.run = replace(story.run, nodes=dict(reversed(list(story.run.nodes.items()))))
+    assert stopped(story.cancel()) == [("p0", 1), ("p1", 1), ("p2", 1)]
 
 
 def test_a_second_failure_while_ending_does_not_replace_the_first() -> None:
