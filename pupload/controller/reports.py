@@ -97,17 +97,10 @@ class Reports:
 
         Errors: LostLease.
         """
-        await self._database.transact(lambda connection: self._record_lines(connection, lines))
-
-    async def _record_lines(self, connection: Connection, lines: Lines) -> None:
-        await _check_lease(connection, lines.ref)
-        records = [log_record(lines.ref, line) for line in lines.lines]
-        if lines.progress is not None:
-            now: datetime = await connection.fetchval("SELECT now()")
-            records.append((_progress_record(lines.ref, lines.progress), now))
-            await connection.execute(SQL["set_progress"], lines.ref.run_id, lines.ref.node_id, lines.progress)
-        if records:
-            await append_records(connection, RunID(lines.ref.run_id), records)
+        try:
+            await self._database.transact(lambda connection: _record_lines(connection, lines))
+        except NotFound as error:
+            raise LostLease("the run of this attempt is gone") from error
 
     async def finish(self, finish: Finish) -> None:
         """Record the end of an attempt, once.
@@ -170,6 +163,20 @@ class Reports:
             node=NodeID(ref.node_id),
             attempt=ref.attempt,
         )
+
+
+async def _record_lines(connection: Connection, lines: Lines) -> None:
+    records = [log_record(lines.ref, line) for line in lines.lines]
+    if lines.progress is not None:
+        now: datetime = await connection.fetchval("SELECT now()")
+        records.append((_progress_record(lines.ref, lines.progress), now))
+    if records:
+        await append_records(connection, RunID(lines.ref.run_id), records)
+    # Asked under the lock that the records took: before it, the attempt could still end, and the run with it, and
+    # these records would stand behind its last event. The node comes after its run, as in every transaction.
+    await _check_lease(connection, lines.ref)
+    if lines.progress is not None:
+        await connection.execute(SQL["set_progress"], lines.ref.run_id, lines.ref.node_id, lines.progress)
 
 
 def log_record(ref: AttemptRef, line: Line) -> tuple[Record, datetime]:

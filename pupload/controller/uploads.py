@@ -20,7 +20,8 @@ import asyncpg
 from pupload.config import ControllerConfig
 from pupload.controller.service import Service
 from pupload.controller.stores import Stores
-from pupload.db.runs import append_records
+from pupload.db.pool import Connection
+from pupload.db.runs import append_records, lock_run
 from pupload.db.sql import SQL
 from pupload.errors import Conflict, InvalidRequest, NotFound, PuploadError, TooLarge
 from pupload.flow.plan import Edge
@@ -233,9 +234,15 @@ class Uploads:
             RecordType.WAITING_UPLOADS,
             data={"Edge": upload.edge, "Refused": f"{size} were uploaded, at most {limit} are allowed; upload again"},
         )
-        await self._service.database.transact(
-            lambda connection: append_records(connection, upload.run_id, [(refused, head.modified)])
-        )
+
+        async def tell(connection: Connection) -> None:
+            await lock_run(connection, upload.run_id)
+            row = await connection.fetchrow(SQL["upload"], upload.run_id, upload.edge)
+            # A run that has ended meanwhile has had its last event.
+            if row is not None and row["state"] == "awaiting":
+                await append_records(connection, upload.run_id, [(refused, head.modified)])
+
+        await self._service.database.transact(tell)
 
 
 def check_size(size_bytes: int | None) -> int:

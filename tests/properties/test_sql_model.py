@@ -26,7 +26,7 @@ from pupload.flow.plan import Plan, Reason, Retry
 from pupload.protocol import Assignment, Beat, Finish, InputFound, Line, Lines, Outcome
 from pupload.run.state import TERMINAL, RunID, RunStatus
 from tests.properties.test_transition import plans
-from tests.support.parts import ROOMY, Desk, a_desk, a_success
+from tests.support.parts import ROOMY, Desk, a_desk, a_success, deadlocks
 from tests.support.postgres import a_database
 from tests.support.rows import RESTING, RunRows, everything_claimable_is_queued_once, fetch_rows
 from tests.support.runs import BEGINNING, sources
@@ -324,15 +324,8 @@ class Stage:
         ended = {each["lease"] for rows in found for each in rows.attempts if each["state"] not in {"running", "lost"}}
         assert ended == set(table.accepted)
         assert Counter(line for rows in found for line in rows.lines) == Counter(table.told)
-        assert await self._deadlocks() == 0, "locks were not taken in one order"
+        assert await deadlocks(self.desks[0]) == 0, "locks were not taken in one order"
         return found
-
-    async def _deadlocks(self) -> int:
-        async with self.desks[0].database.connection() as connection:
-            number = await connection.fetchval(
-                "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-            )
-        return int(number)
 
     async def _play_to_the_end(self, player: Player) -> None:
         """With every upload there and a worker that fails no more, every run ends (I1)."""

@@ -1,5 +1,6 @@
 """The parts of a controller on a real PostgreSQL, without HTTP and its own looks: the test says what comes next."""
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from pupload.run.state import Artifact, RunID
 from pupload.stores.base import Head, Store
 from pupload.tiers import Capacity
 
+_BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 ROOMY = Capacity(cpu=10_000.0, memory_bytes=2**50, disk_bytes=2**50)
 
 
@@ -129,3 +131,17 @@ def a_success(assignment: Assignment, absent: Collection[str] = ()) -> Finish:
         if each.edge not in absent
     ]
     return Finish(ref=assignment.ref, outcome=Outcome.SUCCEEDED, exit_code=0, outputs=outputs, absent=sorted(absent))
+
+
+async def until_blocked(desk: Desk, sessions: int = 1) -> None:
+    """Returns when so many sessions of the database wait for a lock that another one holds."""
+    async with asyncio.timeout(15), desk.database.connection() as connection:
+        while await connection.fetchval(_BLOCKED) < sessions:  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.005)
+
+
+async def deadlocks(desk: Desk) -> int:
+    """How often PostgreSQL had to break one since the database was made."""
+    async with desk.database.connection() as connection:
+        number = await connection.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+    return int(number)
