@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,7 +36,7 @@ STRICT = EVERYWHERE | {
 def shared_system() -> Iterator[System]:
     """A running system."""
     ensure_busybox()
-    with a_place() as place, a_system(place / "data", SETTINGS) as system:
+    with a_running_system(SETTINGS) as system:
         yield system
 
 
@@ -44,7 +44,14 @@ def shared_system() -> Iterator[System]:
 def strict_system() -> Iterator[System]:
     """A running system with tight limits, where nothing is told and everything must be looked for."""
     ensure_busybox()
-    with a_place() as place, a_system(place / "data", STRICT) as system:
+    with a_running_system(STRICT) as system:
+        yield system
+
+
+@contextmanager
+def a_running_system(settings: Mapping[str, str]) -> Iterator[System]:
+    """A system with its worker there."""
+    with a_place() as place, a_system(place / "data", settings) as system:
         with Visitor(system.url) as visitor:
             visitor.await_workers(1)
         yield system
@@ -79,9 +86,12 @@ def own_entrypoint(busybox: str) -> Iterator[str]:
 
 @pytest.fixture
 def system(shared_system: System, busybox: str) -> Iterator[System]:
-    """The running system; after the test no attempt may have left anything."""
+    """The running system; after the test nothing of it may be left: no file, container, process or transaction."""
+    before = shared_system.programs()
     yield shared_system
     assert shared_system.leftovers() == []
+    assert shared_system.programs() == before
+    assert shared_system.open_transactions() == []
 
 
 @pytest.fixture

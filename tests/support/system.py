@@ -1,5 +1,6 @@
 """A running system for tests: `pup dev` as a process of its own over its own folder, and a look at what it left."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -11,6 +12,8 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import asyncpg
 
 from pupload.cli.child import worker_name
 
@@ -103,6 +106,15 @@ class System:
         mark = os.fsencode(self.data.resolve())
         return [pid for pid in _pids() if pid != os.getpid() and mark in _told(pid)]
 
+    def programs(self) -> list[str]:
+        """What its processes run, but for the database's own, which come and go."""
+        commands = {pid: _command(pid) for pid in self.processes()}
+        return sorted(command for command in commands.values() if command and "postgres" not in command)
+
+    def open_transactions(self) -> list[str]:
+        """The last statements of database sessions that hold a transaction open and do nothing."""
+        return asyncio.run(_open_transactions(self.data / "postgres"))
+
     def containers(self) -> list[str]:
         """Names of its containers, in any state."""
         asked = ["docker", "ps", "-a", "--filter", f"label=pupload.worker={worker_name(self.data)}"]
@@ -129,6 +141,25 @@ class System:
 
 def _pids() -> list[int]:
     return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
+
+
+def _command(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return ""
+
+
+async def _open_transactions(folder: Path) -> list[str]:
+    _, _, _, port, socket_dir, *_ = (folder / "postmaster.pid").read_text().splitlines()
+    connection = await asyncpg.connect(host=socket_dir, port=int(port), user="postgres", database="postgres")
+    try:
+        rows = await connection.fetch(
+            "SELECT query FROM pg_stat_activity"
+            " WHERE state LIKE 'idle in transaction%' AND state_change < now() - interval '2 seconds'"
+        )
+    finally:
+        await connection.close()
+    return [row["query"] for row in rows]
 
 
 def _told(pid: int) -> bytes:
