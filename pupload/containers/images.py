@@ -61,6 +61,8 @@ class Images:
         flight = self._flights.get(name)
         if flight is None:
             flight = self._flights[name] = asyncio.create_task(self._fly(name))
+            # Nobody may be left to hear of a failure; the next who asks will.
+            flight.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         # One that waits may be cancelled; the flight goes on for the others.
         return await asyncio.shield(flight)
 

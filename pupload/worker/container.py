@@ -42,6 +42,9 @@ def container_spec(shop: Shop, attempt: Attempt) -> ContainerSpec:
     Errors: NodeFailure for what this worker or the command's rules do not allow.
     """
     assignment, place = attempt.assignment, placed(attempt)
+    if assignment.access == "urls":
+        text = "Access urls is not served yet: let the def take its files from /pup/in and write them to /pup/out"
+        raise NodeFailure(Reason.POLICY, text, final=True)
     egress = assignment.network == "egress"
     if egress and not shop.config.allow_egress:
         raise NodeFailure(Reason.POLICY, "the node needs the network, this worker does not allow it", final=True)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -202,14 +202,18 @@ class Worker:
     def _accept(self, assignments: list[Assignment]) -> None:
         for assignment in assignments:
             name = attempt_name(assignment.ref)
-            reservation = None if self._draining.is_set() or name in self._names else self._reserve(assignment)
-            self._names.add(name)
-            run = self._run(name, assignment, reservation) if reservation else self._give_back(name, assignment)
-            self._runs.add(started := asyncio.create_task(run, name=name))
-            started.add_done_callback(self._runs.discard)
+            # After a release the same number comes again, maybe while its first try is still being cleaned up.
+            welcome = not self._draining.is_set() and name not in self._names
+            reservation = self._ledger.reserve(assignment.tier) if welcome else None
+            if reservation:
+                self._names.add(name)
+                self._begin(name, self._run(name, assignment, reservation))
+            else:
+                self._begin(name, self._give_back(assignment))
 
-    def _reserve(self, assignment: Assignment) -> Reservation | None:
-        return self._ledger.reserve(assignment.tier)
+    def _begin(self, name: str, run: Coroutine[Any, Any, None]) -> None:
+        self._runs.add(started := asyncio.create_task(run, name=name))
+        started.add_done_callback(self._runs.discard)
 
     async def _run(self, name: str, assignment: Assignment, reservation: Reservation) -> None:
         held = self._held[name] = Held(assignment.ref, Hold())
@@ -243,11 +247,10 @@ class Worker:
             return None
         return self._claim(free, 0.0)
 
-    async def _give_back(self, name: str, assignment: Assignment) -> None:
+    async def _give_back(self, assignment: Assignment) -> None:
         finish = Finish(ref=assignment.ref, outcome=Outcome.RELEASED, message="the worker has no room for it")
         with contextlib.suppress(LostLease):
             await self._shop.control.finish(finish, give_up=self._hurrying.is_set)
-        self._names.discard(name)
 
     async def _let_finish(self) -> None:
         """Give running attempts their time, then release the rest."""

@@ -115,6 +115,7 @@ class FakeController:
         self.faults: dict[str, deque[int]] = {}
         self.log_puts: list[SignedPut] = []
         self._offers: deque[Assignment] = deque()
+        self._forced: list[Assignment] = []
         self._stops: list[StopOrder] = []
         self._news = asyncio.Condition()
         self._runner: web.AppRunner | None = None
@@ -179,6 +180,10 @@ class FakeController:
             self._offers.extend(assignments)
             self._news.notify_all()
 
+    def force(self, assignment: Assignment) -> None:
+        """Give this one with the next work, whether it fits or not."""
+        self._forced.append(assignment)
+
     async def stop(self, ref: AttemptRef, reason: Reason = Reason.CANCELLED) -> None:
         """Have the attempt stopped by the next beat's answer."""
         async with self._news:
@@ -233,7 +238,8 @@ class FakeController:
         taken = [] if self._draining() else self._fitting(claim.free)[: claim.most]
         for assignment in taken:
             self._offers.remove(assignment)
-        return taken
+        forced, self._forced = self._forced if taken else [], [] if taken else self._forced
+        return taken + forced
 
     async def _beat(self, beat: Beat) -> BeatAnswer:
         await self._tell(self.beats, beat)

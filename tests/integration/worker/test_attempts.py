@@ -1,5 +1,7 @@
 """Attempts on the real engine, each to its end."""
 
+from typing import Any
+
 import pytest
 
 from pupload.flow.plan import Reason
@@ -154,8 +156,11 @@ async def test_a_user_that_the_operator_does_not_allow_is_refused(controller: Fa
     assert f"user '{user}'" in finish.message
 
 
-async def test_the_network_is_refused_where_the_operator_does_not_allow_it(controller: FakeController) -> None:
-    node = an_assignment("true", network="egress")
+@pytest.mark.parametrize("asked", [{"network": "egress"}, {"access": "urls", "network": "egress"}])
+async def test_the_network_is_refused_where_the_operator_does_not_allow_it(
+    controller: FakeController, asked: dict[str, Any]
+) -> None:
+    node = an_assignment("true", **asked)
     await controller.offer(node)
     finish = await controller.finish_of(node)
     assert (finish.reason, finish.final) == (Reason.POLICY, True)
@@ -175,3 +180,10 @@ async def test_the_next_work_comes_with_the_answer_to_the_last(controller: FakeC
     for node in nodes:
         assert (await controller.finish_of(node)).outcome is Outcome.SUCCEEDED
     assert all(finish.next is not None for finish in controller.finishes)
+
+
+async def test_what_does_not_fit_is_given_back(controller: FakeController) -> None:
+    node = an_assignment("true", memory_bytes=2**50)
+    controller.force(node)
+    await controller.offer(an_assignment("true"))
+    assert (await controller.finish_of(node)).outcome is Outcome.RELEASED
