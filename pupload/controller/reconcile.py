@@ -6,9 +6,11 @@ time.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from random import random
+
+import asyncpg
 
 from pupload import queue
 from pupload.config import ControllerConfig
@@ -103,19 +105,26 @@ class Reconciler:
         grace = timedelta(seconds=self._config.lease_s + _SWEEP_GRACE_S)
         async with self._service.database.connection() as connection:
             rows = await connection.fetch(SQL["runs_to_sweep"], grace)
-        for row in rows:
-            await self._removal.sweep(RunID(row["id"]))
+        await _each(rows, self._removal.sweep)
 
     async def expired_runs(self) -> None:
         """Runs beyond their retention."""
         async with self._service.database.connection() as connection:
             rows = await connection.fetch(SQL["expired_runs"], timedelta(seconds=self._config.retention_s))
-        for row in rows:
-            await self._removal.delete(RunID(row["id"]))
+        await _each(rows, self._removal.delete)
 
     async def queue_history(self) -> None:
         """The queue engine's own log, which nobody reads."""
         await self._service.database.transact(lambda connection: queue.forget_history(connection, self._tiers))
+
+
+async def _each(rows: Iterable[asyncpg.Record], remove: Callable[[RunID], Awaitable[None]]) -> None:
+    """One run that cannot be removed (its own store is gone, say) holds up no other."""
+    for row in rows:
+        try:
+            await remove(RunID(row["id"]))
+        except PuploadError as error:
+            _LOG.warning("run %s: leftovers stay for now: %s", row["id"], error)
 
 
 async def _repeat(look: Callable[[], Awaitable[None]], every_s: float) -> None:

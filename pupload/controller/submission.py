@@ -153,6 +153,12 @@ def _require_runnable(plan: Plan, *, egress: bool) -> None:
         raise InvalidRequest(
             f"edge {hooked[0]!r}: this server takes no webhook wells yet; use Source upload", code="WEBHOOK_REFUSED"
         )
+    by_url = [node.id for node in plan.nodes.values() if node.access != "files"]
+    if by_url:
+        raise InvalidRequest(
+            f"node {by_url[0]!r} wants its files by URL, which this server does not serve yet; leave out Access",
+            code="ACCESS_REFUSED",
+        )
     closed = [node.id for node in plan.nodes.values() if node.network != "none" and not egress]
     if closed:
         raise InvalidRequest(

