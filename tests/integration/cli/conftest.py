@@ -3,12 +3,15 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.docker_images import ensure_busybox
+from tests.support.system import System
 
 Pup = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -16,6 +19,44 @@ Pup = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="session")
 def busybox() -> str:
     return ensure_busybox()
+
+
+@contextmanager
+def a_place() -> Iterator[Path]:
+    """A folder for a system. The database's own user must reach it, and pytest's folder is the tester's alone."""
+    with tempfile.TemporaryDirectory(prefix="pup-cli-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with a_place() as folder:
+        yield folder
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Path:
+    """A file to upload."""
+    path = tmp_path / "given.txt"
+    path.write_text("hello\n")
+    return path
+
+
+def begun(system: System, flow: Path, given: Path, *more: str) -> "subprocess.Popen[str]":
+    """`pup test`, its node running."""
+    run = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "pupload.cli.main", "test", flow),
+            *("-i", f"before={given}", "--remote", system.url, *more),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stdout is not None
+    for line in run.stdout:
+        if "started on" in line:
+            break
+    return run
 
 
 @pytest.fixture

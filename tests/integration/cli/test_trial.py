@@ -2,14 +2,12 @@
 
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.cli.conftest import Pup
+from tests.integration.cli.conftest import Pup, a_place, begun
 from tests.support.system import System, a_system
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
@@ -18,30 +16,10 @@ Flows = Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    with a_system(tmp_path_factory.mktemp("system") / "data") as running:
+def system() -> Iterator[System]:
+    with a_place() as place, a_system(place / "data") as running:
         yield running
         assert running.leftovers() == []
-
-
-@pytest.fixture
-def given(tmp_path: Path) -> Path:
-    path = tmp_path / "given.txt"
-    path.write_text("hello\n")
-    return path
-
-
-def begun(system: System, flow: Path, given: Path) -> "subprocess.Popen[str]":
-    """`pup test`, its node running."""
-    run = subprocess.Popen(
-        [sys.executable, "-m", "pupload.cli.main", "test", flow, "-i", f"before={given}", "--remote", system.url],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert run.stdout is not None
-    for line in run.stdout:
-        if "started on" in line:
-            break
-    return run
 
 
 def test_files_in_files_out(system: System, pup: Pup, shell_flow: Flows, given: Path, tmp_path: Path) -> None:
