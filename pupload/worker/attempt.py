@@ -29,7 +29,7 @@ from pupload.worker.report import failed, report, stopped
 from pupload.worker.shop import Attempt, Shop, placed, stage_of
 from pupload.worker.staging import deliver, stage_inputs
 from pupload.worker.verdict import judge, start_failure
-from pupload.worker.workdir import lacking, make_work_dir
+from pupload.worker.workdir import WorkDir, lacking, make_work_dir
 
 DRAIN_OUTPUT_S = 10.0
 _PORT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -115,10 +115,14 @@ async def _make_room(shop: Shop, attempt: Attempt) -> None:
             raise NodeFailure(Reason.POLICY, f"{port!r} is no name for a file", final=True)
     needed = sum(spec.content.size_bytes for spec in assignment.inputs if spec.content)
     parent, owner = shop.config.work_dir, owner_of(shop, assignment)
-    problem = await asyncio.to_thread(lacking, parent, needed)
-    if problem:
-        raise NodeFailure(Reason.INFRA, problem)
-    attempt.place = await asyncio.to_thread(make_work_dir, parent, attempt.name, owner)
+
+    def make() -> WorkDir:
+        problem = lacking(parent, needed)
+        if problem:
+            raise NodeFailure(Reason.INFRA, problem)
+        return make_work_dir(parent, attempt.name, owner)
+
+    attempt.place = await asyncio.to_thread(make)
 
 
 async def _gather(shop: Shop, attempt: Attempt) -> None:

@@ -141,22 +141,22 @@ class Transfers:
         raise AssertionError("pauses never end")
 
     async def _fetch(self, content: ObjectRef, url: str, target: Path) -> Digest:
-        part = target.with_name(target.name + ".part")
-        digest = Digest()
+        part = _Part(target)
         try:
             async with self._session.get(url) as response:
                 await _check(response)
                 _same_object(content, response)
-                with await asyncio.to_thread(part.open, "wb") as file:
-                    async for data in _gathered(response.content):
-                        await asyncio.to_thread(_write, file, digest, data)
-                        if digest.size_bytes > content.size_bytes:
-                            break
+                async for data in _gathered(response.content):
+                    await asyncio.to_thread(part.take, data)
+                    if part.digest.size_bytes > content.size_bytes:
+                        break
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _Passing(redact(f"the store broke off: {error!r}")) from error
-        _check_digest(content, digest)
-        await asyncio.to_thread(_settle, part, target)
-        return digest
+        finally:
+            part.close()
+        _check_digest(content, part.digest)
+        await asyncio.to_thread(part.settle)
+        return part.digest
 
     async def _put(self, content: "Source", signed: SignedPut) -> str:
         headers = {**signed.headers, "Content-Length": str(content.size_bytes)}
@@ -224,9 +224,33 @@ async def _gathered(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
         yield bytes(waiting)
 
 
-def _write(file: IO[bytes], digest: Digest, data: bytes) -> None:
-    file.write(data)
-    digest.take(data)
+class _Part:
+    """A file on its way: under another name until it is whole. Its methods block."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._path = target.with_name(target.name + ".part")
+        self._file: IO[bytes] | None = None
+        self.digest = Digest()
+
+    def take(self, data: bytes) -> None:
+        """Write and hash."""
+        if self._file is None:
+            self._file = self._path.open("wb")
+        self._file.write(data)
+        self.digest.take(data)
+
+    def close(self) -> None:
+        """Let go of the file, whole or not."""
+        if self._file is not None:
+            self._file.close()
+
+    def settle(self) -> None:
+        """Give the whole file its name, for reading only."""
+        if self._file is None:
+            self._path.touch()
+        self._path.chmod(0o444)
+        self._path.rename(self._target)
 
 
 def _check_digest(content: ObjectRef, digest: Digest) -> None:
@@ -234,8 +258,3 @@ def _check_digest(content: ObjectRef, digest: Digest) -> None:
         raise _Passing(f"the object has {content.size_bytes} bytes, {digest.size_bytes} came")
     if content.sha256 and digest.sha256 != content.sha256.lower():
         raise _Passing("the bytes that came are not those that were stored: SHA-256 differs")
-
-
-def _settle(part: Path, target: Path) -> None:
-    part.chmod(0o444)
-    part.rename(target)

@@ -125,3 +125,19 @@ async def test_a_flood_without_a_newline_comes_in_pieces(controller: FakeControl
     lines = controller.text(finish)
     assert max(map(len, lines)) == 16 * 1024
     assert "".join(lines).endswith("xa\\x00b")
+
+
+async def test_an_empty_input_is_an_empty_file(controller: FakeController, files: str) -> None:
+    node = an_assignment("cp", "${a}", "${b}", inputs=[controller.input("a", b"")], outputs=[an_output("b")])
+    finish = await outcome_of(controller, node)
+    assert finish.outcome is Outcome.SUCCEEDED, finish
+    assert controller.store.objects[finish.outputs[0].key] == b""
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_optional_input_without_an_object_is_left_out(controller: FakeController) -> None:
+    absent = controller.input("a", b"x").model_copy(update={"content": None, "required": False})
+    node = an_assignment("sh", "-c", 'echo "[$0]$#"; env', "${a}", inputs=[absent])
+    finish = await outcome_of(controller, node)
+    assert "[sh]0" in controller.text(finish)
+    assert not any(line.startswith("INPUT_A") for line in controller.text(finish))
