@@ -83,7 +83,7 @@ class ControllerConfig(_Settings):
         default=20.0, description="seconds without a beat after which a worker stops itself"
     )
     lease_s: PositiveSeconds = Field(default=30.0, description="seconds without a beat after which an attempt is lost")
-    restarts: int = Field(default=3, ge=0, description="lost attempts a node may have beside its own MaxAttempts")
+    restarts: int = Field(default=8, ge=0, description="lost attempts a node may have beside its own MaxAttempts")
     upload_ttl_s: PositiveSeconds = Field(default=3600.0, description="seconds an upload URL is good for")
     upload_poll_s: PositiveSeconds = Field(default=0.05, description="first wait between two looks for an upload")
     upload_poll_max_s: PositiveSeconds = Field(default=5.0, description="longest wait between two looks for an upload")
@@ -104,10 +104,13 @@ class ControllerConfig(_Settings):
 
     @model_validator(mode="after")
     def _margins(self) -> Self:
+        problems = []
         if not self.beat_s < self.fence_s < self.lease_s:
-            raise ValueError("beat_s < fence_s < lease_s must hold, or two workers could run one attempt")
+            problems.append("beat_s < fence_s < lease_s must hold, or two workers could run one attempt")
         if self.host not in {"127.0.0.1", "::1", "localhost"}:
-            raise ValueError("host: only a loopback address is allowed, there are no API keys yet")
+            problems.append("host: only a loopback address is allowed, there are no API keys yet")
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
 

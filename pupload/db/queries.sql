@@ -266,7 +266,7 @@ UPDATE workers SET free = $3, draining = $4, seen_at = now() WHERE id = $1 AND i
 -- name: list_workers
 SELECT w.id, w.name, w.version, w.engine, w.architecture, w.capacity, w.free, w.draining, w.seen_at,
        (SELECT count(*) FROM attempts a WHERE a.worker_id = w.id AND a.state = 'running') AS attempts,
-       (w.seen_at > now() - $1::interval AND w.revoked_at IS NULL) AS live
+       (w.seen_at > now() - $1::interval AND NOT w.draining) AS live
 FROM workers w WHERE w.revoked_at IS NULL ORDER BY w.name;
 
 -- name: ping

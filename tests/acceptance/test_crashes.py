@@ -21,7 +21,6 @@ SHORT_LEASES = EVERYWHERE | {
     "PUPLOAD_FENCE_S": "2",
     "PUPLOAD_LEASE_S": "3",
     # Five deaths may hit one node each time; that is the matter of another test.
-    "PUPLOAD_RESTARTS": "10",
 }
 SLOW_COPY = 'sleep 1; cat "$INPUT_IN" > "$OUTPUT_OUT"'
 

@@ -105,7 +105,7 @@ def _render(
         "RequestID": request_id,
     }
     member = "error" if request.path.startswith(_REFERENCE) else "Error"
-    return web.json_response({member: body}, status=status, headers=headers)
+    return web.json_response({member: body}, status=status, headers={"X-Request-ID": request_id, **headers})
 
 
 def path_part(request: web.Request, name: str) -> str:
