@@ -181,3 +181,16 @@ def test_the_shipped_picture_node_resizes_the_reference_example(visitor: Visitor
     run = visitor.complete(request, **{"input-image": (example / "photo.jpg").read_bytes()})
     assert run["Artifacts"]["output-image"]["ContentType"] == "image/jpeg"
     assert 0 < run["Artifacts"]["output-image"]["Size"] < (example / "photo.jpg").stat().st_size
+
+
+def test_a_network_that_the_operator_does_not_allow_is_refused(visitor: Visitor) -> None:
+    error = visitor.submit(a_request(a_step(Network="egress")), status=400)["error"]
+    assert error["Code"] == "EGRESS_REFUSED"
+
+
+@pytest.mark.parametrize("user", ["0", "0:0", "1:0", "root", "1234"])
+def test_a_user_that_the_operator_does_not_allow_fails_the_node_at_once(visitor: Visitor, user: str) -> None:
+    run = visitor.fail(a_request(a_source("mighty", "true", writes={}, User=user)))
+    state = run["NodeState"]["mighty"]
+    assert (state["Attempt"], run["Error"]["Code"]) == (1, "NODE_POLICY")
+    assert user in state["Error"]
