@@ -1,26 +1,13 @@
 """The controller as clients and workers reach it: over HTTP, on real PostgreSQL and a real store."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from pupload.protocol import InputFound
-from pupload.stores.embedded import EmbeddedStore
-from tests.support.controller import REFERENCE, ControllerUnderTest, a_controller
+from tests.support.controller import REFERENCE, ControllerUnderTest
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def controller(database_dsn: str, tmp_path: Path) -> AsyncIterator[ControllerUnderTest]:
-    store = await EmbeddedStore.start(tmp_path)
-    try:
-        async with a_controller(database_dsn, store, tmp_path) as running:
-            yield running
-    finally:
-        await store.close()
 
 
 async def put(controller: ControllerUnderTest, run: dict, content: bytes) -> None:  # type: ignore[type-arg]
