@@ -7,7 +7,7 @@ then on the attempt's lease is the only truth (docs/adr/0004).
 
 import json
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -16,11 +16,27 @@ from pgqueuer.models import Job
 from pgqueuer.queries import EntrypointExecutionParameter, Queries
 from pgqueuer.types import QueueEntrypoint, QueueManagerId
 
-
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 CHANNEL = "ch_pgqueuer"
 """PgQueuer notifies here whenever the queue changes; the payload names the operation."""
+
+_DUE_TIERS = """
+SELECT tier FROM unnest($1::text[]) AS tier
+CROSS JOIN LATERAL (
+    SELECT id FROM pgqueuer WHERE entrypoint = tier AND status = 'queued' AND execute_after < now()
+    ORDER BY priority DESC, id LIMIT 1
+) AS first
+ORDER BY first.id
+"""
+"""Tiers that have a job which may be taken now, the oldest job first. PgQueuer's own statements do not part them."""
+
+_WITHDRAW = """
+DELETE FROM pgqueuer WHERE id IN (
+    SELECT id FROM pgqueuer WHERE dedupe_key = ANY($1) AND status = 'queued' FOR UPDATE SKIP LOCKED
+)
+"""
+"""SKIP LOCKED: who takes a job waits for its run, which the caller holds."""
 
 _NO_LIMIT = EntrypointExecutionParameter(concurrency_limit=0)
 _NEVER = timedelta(days=3650)
@@ -53,11 +69,26 @@ async def enqueue(connection: Connection, attempts: Sequence[QueuedAttempt]) -> 
     )
 
 
+async def withdraw(connection: Connection, attempts: Iterable[tuple[str, str, int]]) -> None:
+    """Take attempts, each a run, a node and a number, out of the queue; one that is being taken is left alone."""
+    if keys := [f"{run_id}/{node_id}/{attempt}" for run_id, node_id, attempt in attempts]:
+        await connection.execute(_WITHDRAW, keys)
+
+
 async def take(connection: Connection, tiers: Collection[str]) -> QueuedAttempt | None:
     """The next attempt of one of the tiers, gone from the queue when the transaction commits."""
+    # One tier at a time: asked for all at once, PgQueuer locks the first job of each until this transaction ends, and
+    # whoever looks meanwhile finds nothing, and is not called again.
+    for row in await connection.fetch(_DUE_TIERS, list(tiers)):
+        if attempt := await _take_of(connection, row["tier"]):
+            return attempt
+    return None
+
+
+async def _take_of(connection: Connection, tier: str) -> QueuedAttempt | None:
     jobs = await _queries(connection).dequeue(
         batch_size=1,
-        entrypoints={QueueEntrypoint(tier): _NO_LIMIT for tier in tiers},
+        entrypoints={QueueEntrypoint(tier): _NO_LIMIT},
         queue_manager_id=_CLAIMER,
         global_concurrency_limit=None,
         heartbeat_timeout=_NEVER,
@@ -69,7 +100,7 @@ async def take(connection: Connection, tiers: Collection[str]) -> QueuedAttempt 
 
 
 async def next_due_s(connection: Connection, tiers: Collection[str]) -> float | None:
-    """Seconds until the first delayed attempt of the tiers may be taken; None when there is none. Nothing tells then."""
+    """Seconds until the first delayed attempt of the tiers may be taken, of which nothing will tell; None for none."""
     eta = await _queries(connection).next_deferred_eta([QueueEntrypoint(tier) for tier in tiers])
     return None if eta is None else max(0.0, eta.total_seconds())
 

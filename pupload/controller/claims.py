@@ -1,12 +1,15 @@
 """What a worker asks for: a greeting, work, news. An attempt begins here, with a lease."""
 
+import asyncio
 import json
+import logging
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
+from random import random
 
 import asyncpg
 
@@ -18,7 +21,7 @@ from pupload.controller.signals import QUEUE, Signals, worker_topic
 from pupload.controller.stores import Stores
 from pupload.db.pool import Connection, Database
 from pupload.db.sql import SQL
-from pupload.errors import Conflict, NotFound, Unauthorized
+from pupload.errors import Conflict, NotFound, PuploadError, Unauthorized
 from pupload.flow.plan import Binding, Edge, NodeID, NodePlan, Plan, Reason
 from pupload.protocol import (
     Assignment,
@@ -30,16 +33,18 @@ from pupload.protocol import (
     Hello,
     InputSpec,
     ObjectRef,
+    Outcome,
     OutputSpec,
     StopOrder,
     Welcome,
 )
 from pupload.queue import QueuedAttempt, next_due_s, take
 from pupload.run.commands import Step
-from pupload.run.events import NodeClaimed
+from pupload.run.events import Event, NodeClaimed, NodeFailed, NodeReleased
 from pupload.run.state import Artifact, RunID
 from pupload.tiers import Tier, fits, reserve
 
+_LOG = logging.getLogger(__name__)
 _LONGEST_HOLD_S = 30.0
 _SIGNING_MARGIN_S = 60.0
 _JUST_AFTER_S = 0.005
@@ -109,8 +114,27 @@ class Claims:
         return Welcome(worker_id=worker.id, beat_s=config.beat_s, fence_s=config.fence_s, lease_s=config.lease_s)
 
     async def fill(self, worker: KnownWorker, claim: Claim) -> list[Assignment]:
-        """Up to `most` attempts that fit into what is free, without waiting."""
-        return [await self._assignment(taken) for taken in await self._take(worker, claim)]
+        """Up to `most` attempts that fit into what is free, without waiting.
+
+        Errors: Conflict when another instance of the worker has started.
+        """
+        taken = list[_Taken]()
+        try:
+            await self._take(worker, claim, taken)
+            found = [await self._answerable(each) for each in taken]
+        except BaseException:
+            # Whoever asked has hung up, or gets an error: nobody will ever hear of these attempts.
+            await self._hand_back(taken)
+            raise
+        return [assignment for assignment in found if assignment is not None]
+
+    async def follow_up(self, worker: KnownWorker, claim: Claim) -> list[Assignment]:
+        """As `fill`, in an answer that says something else first, which no failure here may hide."""
+        try:
+            return await self.fill(worker, claim)
+        except PuploadError as error:
+            _LOG.warning("no further work for worker %s: %s", worker.name, error)
+            return []
 
     async def claim(self, worker: KnownWorker, claim: Claim) -> Claimed:
         """Up to `most` attempts that fit into what is free, waiting for the first one as long as `wait_s`."""
@@ -128,16 +152,15 @@ class Claims:
             due_s = await next_due_s(connection, self._tiers)
         return _LONGEST_HOLD_S if due_s is None else due_s + _JUST_AFTER_S
 
-    async def _take(self, worker: KnownWorker, claim: Claim) -> list[_Taken]:
-        free, taken = claim.free, list[_Taken]()
+    async def _take(self, worker: KnownWorker, claim: Claim, taken: list[_Taken]) -> None:
+        """Add to `taken` what the worker gets; what is there is the worker's, also when this is cut off."""
+        free = claim.free
         while len(taken) < claim.most:
             tiers = [name for name, tier in self._tiers.items() if fits(tier, free)]
-            one = await self._take_one(worker, claim.instance, tiers) if tiers else None
+            one = await _undivided(self._take_one(worker, claim.instance, tiers), taken) if tiers else None
             if one is None:
                 break
-            taken.append(one)
             free = reserve(one.node.tier, free)
-        return taken
 
     async def _take_one(self, worker: KnownWorker, instance: str, tiers: Sequence[str]) -> _Taken | None:
         """One job, taken in one transaction; jobs of nodes that have moved on are dropped on the way."""
@@ -174,7 +197,7 @@ class Claims:
             run_id=queued.run_id, node_id=queued.node_id, attempt=queued.attempt, lease=secrets.token_hex(16)
         )
         node = step.run.plan.nodes[NodeID(queued.node_id)]
-        await connection.execute(
+        inserted = await connection.fetchval(
             SQL["insert_attempt"],
             ref.run_id,
             ref.node_id,
@@ -185,7 +208,49 @@ class Claims:
             instance,
             node.tier.name,
         )
+        if inserted is None:
+            raise _replaced()
         return _Taken(step.run.plan, node, ref, await inputs_of(connection, ref.run_id, node))
+
+    async def _answerable(self, taken: _Taken) -> Assignment | None:
+        """What the worker is to do; None, and a failed attempt that says why, when that cannot be put together."""
+        try:
+            return await self._assignment(taken)
+        except Exception as error:  # noqa: BLE001 - see below
+            # Whatever it is, it must end: the attempt would come back for ever, and be in the way of all others.
+            message = f"the attempt could not be handed out: {error}"
+            _LOG.warning("attempt %d of node %s in run %s: %s", *_named(taken.ref), message, exc_info=error)
+            await self._end(taken.ref, Reason.INFRA, message)
+            return None
+
+    async def _hand_back(self, taken: Iterable[_Taken]) -> None:
+        for each in taken:
+            try:
+                await self._end(each.ref, None, "its worker never heard of it")
+            except PuploadError as error:
+                # The lease ends by itself.
+                _LOG.info("attempt %d of node %s in run %s is not handed back: %s", *_named(each.ref), error)
+
+    async def _end(self, ref: AttemptRef, reason: Reason | None, message: str) -> None:
+        """End an attempt that no worker has heard of: failed for `reason`, or released if there is none."""
+        node, state = NodeID(ref.node_id), Outcome.FAILED if reason else Outcome.RELEASED
+
+        def event(at: datetime) -> Event:
+            if reason is None:
+                return NodeReleased(at, node, ref.attempt)
+            return NodeFailed(at, node, ref.attempt, reason, message, jitter=random())  # noqa: S311 - spreads retries
+
+        async def is_ours(connection: Connection) -> bool:
+            return (
+                await connection.fetchval(
+                    SQL["hand_back_attempt"],
+                    *(ref.run_id, ref.node_id, ref.attempt, ref.lease),
+                    *(state.value, reason, message),
+                )
+                is not None
+            )
+
+        await self._service.apply(RunID(ref.run_id), event, guard=is_ours)
 
     async def _assignment(self, taken: _Taken) -> Assignment:
         node, plan = taken.node, taken.plan
@@ -249,7 +314,7 @@ class Claims:
                 SQL["hear_worker"], worker.id, beat.instance, json.dumps(beat.wire()["Free"]), beat.draining
             )
             if heard is None:
-                raise Conflict("another instance of this worker has started; this one must end", code="REPLACED")
+                raise _replaced()
             return await connection.fetch(
                 SQL["extend_leases"],
                 [ref.run_id for ref in beat.attempts],
@@ -269,6 +334,29 @@ class Claims:
     async def _stop_orders(self, worker: KnownWorker) -> list[StopOrder]:
         async with self._database.connection() as connection:
             return [_stop_order(row) for row in await connection.fetch(SQL["stopping_attempts"], worker.id)]
+
+
+async def _undivided(taking: Coroutine[None, None, _Taken | None], taken: list[_Taken]) -> _Taken | None:
+    """What `taking` gave, which is added to `taken` even if the caller is cancelled meanwhile.
+
+    A transaction that is cut off in its commit may have been committed all the same.
+    """
+    one = asyncio.create_task(taking)
+    try:
+        await asyncio.shield(one)
+    finally:
+        found = await one
+        if found is not None:
+            taken.append(found)
+    return found
+
+
+def _replaced() -> Conflict:
+    return Conflict("another instance of this worker has started; this one must end", code="REPLACED")
+
+
+def _named(ref: AttemptRef) -> tuple[int, str, str]:
+    return ref.attempt, ref.node_id, ref.run_id
 
 
 def _output(plan: Plan, node: NodePlan, binding: Binding) -> OutputSpec:

@@ -14,11 +14,11 @@ from pupload.db.runs import NewRun, dispatches, insert_run, load_run, lock_run, 
 from pupload.db.sql import SQL
 from pupload.errors import Conflict, LostLease
 from pupload.flow.plan import Edge, Plan
-from pupload.queue import QueuedAttempt, enqueue
+from pupload.queue import QueuedAttempt, enqueue, withdraw
 from pupload.run.commands import Step
 from pupload.run.events import Event, RunCancelled, RunCreated, UploadReceived
 from pupload.run.scope import scope_of
-from pupload.run.state import Artifact, RunID, new_run
+from pupload.run.state import Artifact, NodeStatus, RunID, new_run
 from pupload.run.transition import transition
 
 Guard = Callable[[Connection], Awaitable[bool]]
@@ -87,6 +87,7 @@ class Service:
         if not step.stale:
             await save_step(connection, locked, step)
             await enqueue(connection, _queued(plan, step))
+            await withdraw(connection, _unwanted(step))
         return step
 
     async def receive(self, run_id: RunID, artifact: Artifact) -> bool:
@@ -113,6 +114,11 @@ def _queued(plan: Plan, step: Step) -> list[QueuedAttempt]:
         QueuedAttempt(step.run.id, each.node, each.attempt, plan.nodes[each.node].tier.name, each.delay_s)
         for each in dispatches(step)
     ]
+
+
+def _unwanted(step: Step) -> list[tuple[str, str, int]]:
+    """The attempts that nobody is to take any more: left in the queue, they would be in the way of what is wanted."""
+    return [(step.run.id, node.id, node.attempt + 1) for node in step.changed if node.status is NodeStatus.STOPPED]
 
 
 def with_restarts(plan: Plan, restarts: int) -> Plan:

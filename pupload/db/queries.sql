@@ -83,8 +83,17 @@ UPDATE uploads SET state = 'received' WHERE run_id = $1 AND edge = ANY($2::text[
 UPDATE uploads SET state = 'abandoned' WHERE run_id = $1 AND state = 'awaiting';
 
 -- name: insert_attempt
+-- Nothing comes back when the worker has a new instance or no token any more: it would lose the attempt at once.
 INSERT INTO attempts (run_id, node_id, attempt, state, lease, lease_until, worker_id, instance, tier)
-VALUES ($1, $2, $3, 'running', $4, now() + $5::interval, $6, $7, $8);
+SELECT $1, $2, $3, 'running', $4, now() + $5::interval, id, instance, $8
+FROM workers WHERE id = $6 AND instance = $7 AND revoked_at IS NULL
+RETURNING attempt;
+
+-- name: hand_back_attempt
+-- A claim whose answer the worker does not get.
+UPDATE attempts SET state = $5, finished_at = now(), reason = $6, message = $7
+WHERE run_id = $1 AND node_id = $2 AND attempt = $3 AND lease = $4 AND state = 'running'
+RETURNING attempt;
 
 -- name: stop_attempts
 -- The workers that hold them are told at their next beat, and by the notification at once.

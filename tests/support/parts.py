@@ -21,6 +21,7 @@ from pupload.protocol import Assignment, Claim, Finish, Hello, Outcome, OutputFo
 from pupload.run.state import Artifact, RunID
 from pupload.stores.base import Head, Store
 from pupload.tiers import Capacity
+from tests.support.rows import RESTING, RunRows, everything_claimable_is_queued_once, fetch_rows
 
 _BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 ROOMY = Capacity(cpu=10_000.0, memory_bytes=2**50, disk_bytes=2**50)
@@ -145,3 +146,12 @@ async def deadlocks(desk: Desk) -> int:
     async with desk.database.connection() as connection:
         number = await connection.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
     return int(number)
+
+
+async def checked(desk: Desk, run_id: str) -> RunRows:
+    """The run's rows, in which everything holds."""
+    async with desk.database.connection() as connection:
+        rows = await fetch_rows(connection, run_id)
+    for holds in (*RESTING, everything_claimable_is_queued_once):
+        holds(rows)
+    return rows

@@ -53,7 +53,7 @@ async def finish(request: web.Request) -> web.Response:
     parts = parts_of(request)
     finished = await read_document(request, Finish)
     await parts.reports.finish(finished)
-    taken = await parts.claims.fill(worker, finished.next) if finished.next else []
+    taken = await parts.claims.follow_up(worker, finished.next) if finished.next else []
     return answer(Finished(assignments=taken))
 
 

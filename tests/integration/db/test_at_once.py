@@ -12,20 +12,10 @@ from pupload.errors import Conflict, LostLease
 from pupload.protocol import Assignment, Beat, Line, Lines
 from pupload.run.state import RunID
 from pupload.stores.base import Head
-from tests.support.parts import ROOMY, Desk, a_success, deadlocks, until_blocked
-from tests.support.rows import RESTING, RunRows, everything_claimable_is_queued_once, fetch_rows
+from tests.support.parts import ROOMY, Desk, a_success, checked, deadlocks, until_blocked
 from tests.support.runs import BEGINNING, a_plan, fan
 
 pytestmark = pytest.mark.integration
-
-
-async def checked(desk: Desk, run_id: str) -> RunRows:
-    """The run's rows, in which everything holds."""
-    async with desk.database.connection() as connection:
-        rows = await fetch_rows(connection, run_id)
-    for holds in (*RESTING, everything_claimable_is_queued_once):
-        holds(rows)
-    return rows
 
 
 async def side_by_side(desk: Desk, width: int) -> tuple[RunID, list[Assignment]]:
