@@ -119,7 +119,7 @@ class WorkerConfig(_Settings):
 
     controller_url: str = Field(default="http://127.0.0.1:1234", description="where the controller listens")
     worker_token: SecretStr = Field(description="this worker's own token; `pup worker-token add NAME` makes one")
-    worker_name: str = Field(default_factory=lambda: os.uname().nodename, description="marks this worker's containers; its own on each engine")
+    worker_name: str = Field(default_factory=lambda: os.uname().nodename, description="marks this worker's containers")
     work_dir: Path = Field(default=Path(".pupload/work"), description="where files of running attempts lie")
     docker_host: str | None = Field(default=None, description="engine address; unset: what the environment says")
     cpu: float | None = Field(default=None, gt=0, description="cores to offer; unset: the machine's")

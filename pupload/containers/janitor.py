@@ -1,6 +1,7 @@
 """What attempts of this worker have left behind, removed: by our labels and our directory only, never by a prune."""
 
 import asyncio
+import hashlib
 import logging
 import shutil
 from collections.abc import Awaitable, Collection
@@ -13,6 +14,8 @@ LABEL = "pupload."
 """Every label of ours begins so."""
 
 WORKER = LABEL + "worker"
+HOME = LABEL + "home"
+"""Which work directory a container's files lie in; no two workers have the same, whatever their names."""
 RUN = LABEL + "run"
 NODE = LABEL + "node"
 ATTEMPT = LABEL + "attempt"
@@ -28,13 +31,18 @@ async def sweep(engine: Engine, worker: str, work_dir: Path, held: Collection[st
     A failure is logged and left to the next look.
     """
     removed = 0
-    for container in await engine.list_labelled({WORKER: worker}):
+    for container in await engine.list_labelled({WORKER: worker, HOME: home_of(work_dir)}):
         if container.name not in held:
             removed += await _tried(container.name, engine.remove(container.id))
     for path in await asyncio.to_thread(_entries, work_dir):
         if path.name not in held:
             removed += await _tried(path.name, asyncio.to_thread(remove_tree, path))
     return removed
+
+
+def home_of(work_dir: Path) -> str:
+    """What marks the containers of the worker over this directory."""
+    return hashlib.sha256(str(work_dir.resolve()).encode()).hexdigest()[:16]
 
 
 async def _tried(name: str, removal: Awaitable[None]) -> int:

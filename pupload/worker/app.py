@@ -71,7 +71,11 @@ def _owner(config: WorkerConfig) -> tuple[int, int]:
 
 async def _mounts(config: WorkerConfig, engine: Engine, instance: str) -> bool:
     if config.files == "auto":
-        marks = {janitor.WORKER: config.worker_name, janitor.INSTANCE: instance}
+        marks = {
+            janitor.WORKER: config.worker_name,
+            janitor.HOME: janitor.home_of(config.work_dir),
+            janitor.INSTANCE: instance,
+        }
         mounts = await probe.sees(engine, config.work_dir, marks)
     else:
         mounts = config.files == "mount"

@@ -2,7 +2,7 @@
 
 import os
 
-from pupload.containers.janitor import ATTEMPT, INSTANCE, NODE, RUN, WORKER
+from pupload.containers.janitor import ATTEMPT, HOME, INSTANCE, NODE, RUN, WORKER, home_of
 from pupload.containers.spec import IN_DIR, OUT_DIR, ContainerSpec
 from pupload.errors import InvalidRequest
 from pupload.flow.argv import environment, render_argv
@@ -70,6 +70,7 @@ def labels(shop: Shop, ref: AttemptRef) -> dict[str, str]:
     """What the attempt's container is marked with; together they are ours alone."""
     return {
         WORKER: shop.config.worker_name,
+        HOME: home_of(shop.config.work_dir),
         RUN: ref.run_id,
         NODE: ref.node_id,
         ATTEMPT: str(ref.attempt),

@@ -113,14 +113,16 @@ async def test_killing_what_does_not_run_is_fine(engine: Engine) -> None:
 
 
 async def test_the_janitor_takes_what_nobody_holds_and_nothing_else(engine: Engine, tmp_path: Path) -> None:
-    held = await engine.create(a_spec("true", name="pup-engine-held"))
-    await engine.create(a_spec("true", name="pup-engine-stray"))
-    foreign = await engine.create(a_spec("true", name="pup-engine-foreign", **{"pupload.worker": "engine-test-2"}))
+    home = {janitor.HOME: janitor.home_of(tmp_path)}
+    held = await engine.create(a_spec("true", name="pup-engine-held", **home))
+    await engine.create(a_spec("true", name="pup-engine-stray", **home))
+    # Of a worker that goes by the same name over another directory.
+    foreign = await engine.create(a_spec("true", name="pup-engine-foreign", **{janitor.HOME: "elsewhere"}))
     for name in ("pup-engine-held", "pup-engine-stray"):
         (tmp_path / name / "out").mkdir(parents=True)
     try:
         assert await janitor.sweep(engine, "engine-test", tmp_path, {"pup-engine-held"}) == 2
-        assert [each.id for each in await engine.list_labelled({"pupload.worker": "engine-test"})] == [held]
+        assert [each.id for each in await engine.list_labelled(home)] == [held]
         assert names_in(tmp_path) == ["pup-engine-held"]
         assert await engine.inspect(foreign) is not None
     finally:
