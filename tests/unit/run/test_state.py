@@ -2,7 +2,20 @@
 
 import pytest
 
-from pupload.run.state import ACTIVE, End, NodeStatus, Run, RunID, RunStatus, new_run, status_of, status_reason
+from pupload.run.state import (
+    ACTIVE,
+    ENDED,
+    STOPPABLE,
+    TERMINAL,
+    End,
+    NodeStatus,
+    Run,
+    RunID,
+    RunStatus,
+    new_run,
+    status_of,
+    status_reason,
+)
 from tests.support.runs import a_plan, chain
 
 
@@ -67,3 +80,18 @@ def test_a_new_run_has_every_node_idle_and_counts_its_distinct_inputs() -> None:
     assert {node.status for node in run.nodes.values()} == {NodeStatus.IDLE}
     assert run.counts == {NodeStatus.IDLE: 3}
     assert (run.started_at, run.finished_at, run.end, run.failure, run.present) == (None, None, None, None, frozenset())
+
+
+def test_the_statuses_have_the_names_that_clients_know() -> None:
+    assert [status.value for status in NodeStatus] == [
+        *("IDLE", "READY", "RUNNING", "RETRYING", "COMPLETE", "ERROR", "STOPPED", "SKIPPED", "WAITING"),
+    ]
+    assert [status.value for status in RunStatus] == ["STOPPED", "WAITING", "RUNNING", "COMPLETE", "ERROR"]
+    assert [end.value for end in End] == ["cancelled", "timeout", "node_failed"]
+
+
+def test_a_node_is_untouched_or_on_its_way_or_through() -> None:
+    assert sorted(NodeStatus) == sorted([NodeStatus.IDLE, *STOPPABLE, *ENDED])
+    assert {NodeStatus.COMPLETE, NodeStatus.ERROR, NodeStatus.STOPPED, NodeStatus.SKIPPED} == ENDED
+    assert STOPPABLE - ACTIVE == {NodeStatus.WAITING}
+    assert {RunStatus.COMPLETE, RunStatus.ERROR, RunStatus.STOPPED} == TERMINAL
