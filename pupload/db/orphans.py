@@ -13,7 +13,7 @@ def forget_the_dead(folder: Path) -> None:
     number is a zombie's or another program's by now, and users of the server, for whose sake it would never stop it.
     """
     pid_file, users_file = folder / "postmaster.pid", folder / ".handle_pids.json"
-    if pid_file.exists() and not _serves(_first_number(pid_file), folder):
+    if pid_file.exists() and not serves(_first_number(pid_file), folder):
         _await_orphans(folder)
         for left in (_socket_lock(pid_file), pid_file):
             left.unlink(missing_ok=True)
@@ -23,14 +23,15 @@ def forget_the_dead(folder: Path) -> None:
 
 def _await_orphans(folder: Path) -> None:
     """Processes of a killed server end by themselves, soon; a new server beside them would destroy the database."""
-    orphans = [process for process in psutil.process_iter() if _serves(process.pid, folder)]
+    orphans = [process for process in psutil.process_iter() if serves(process.pid, folder)]
     _, stubborn = psutil.wait_procs(orphans, timeout=_ORPHAN_S)
     for process in stubborn:
         process.kill()
     psutil.wait_procs(stubborn, timeout=_ORPHAN_S)
 
 
-def _serves(pid: int, folder: Path) -> bool:
+def serves(pid: int, folder: Path) -> bool:
+    """True when this is a live process of a server over the folder."""
     try:
         process = psutil.Process(pid)
         # A server works in its folder; so do its processes.

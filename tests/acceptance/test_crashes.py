@@ -12,7 +12,7 @@ from tests.acceptance.conftest import EVERYWHERE, a_place
 from tests.support.docker_images import ensure_busybox
 from tests.support.shell_steps import Json, a_request, a_step
 from tests.support.system import System, a_system
-from tests.support.visitor import Visitor, put_url, statuses, told
+from tests.support.visitor import ENDED, Visitor, put_url, statuses, told
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 
@@ -87,6 +87,33 @@ def test_runs_outlive_the_death_of_everything(mortal: System, moment: str) -> No
             assert visitor.artifact(run_id, "e3") == expected
             assert_recorded_once(visitor, run)
     assert mortal.leftovers() == []
+
+
+DEATHS = {"worker": b"\0worker\0", "store": b"rclone\0serve\0", "database": b"/bin/postgres\0-D\0"}
+
+
+@pytest.mark.parametrize("part", DEATHS)
+def test_runs_outlive_the_death_of_a_part(mortal: System, part: str) -> None:
+    with Visitor(mortal.url) as visitor:
+        ids = [visitor.start(request, e0=b"abc") for request in (a_slow_chain(), a_slow_diamond(), a_slow_tree())]
+        visitor.eventually(lambda: anybody([visitor.run(run_id) for run_id in ids], "RUNNING"))
+        assert mortal.kill_part(DEATHS[part])
+        for run_id in ids:
+            visitor.eventually(lambda run_id=run_id: has_ended(visitor, run_id))  # type: ignore[misc]
+            run = visitor.run(run_id)
+            assert run["Status"] == "COMPLETE", told(run)
+            assert_recorded_once(visitor, run)
+    assert mortal.leftovers() == []
+
+
+def has_ended(visitor: Visitor, run_id: str) -> bool:
+    """As soon as somebody answers; until then it is said when to ask again."""
+    answer = visitor.http.get(f"{visitor.url}/api/v1/runs/{run_id}", timeout=60)
+    if answer.status_code == 503:
+        assert answer.headers["Retry-After"]
+        return False
+    assert answer.status_code == 200, answer.text
+    return answer.json()["Status"] in ENDED
 
 
 def assert_recorded_once(visitor: Visitor, run: Json) -> None:

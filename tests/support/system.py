@@ -101,6 +101,13 @@ class System:
         if self.process is not None:
             self.process.wait(STOP_S)
 
+    def kill_part(self, command: bytes) -> list[int]:
+        """The processes with `command`, between NUL bytes, in their arguments; they are dead now."""
+        found = [pid for pid in self.processes() if command in _told(pid)]
+        for pid in found:
+            os.kill(pid, signal.SIGKILL)
+        return found
+
     def processes(self) -> list[int]:
         """Every process of the system, the database's and the store's included."""
         mark = os.fsencode(self.data.resolve())
