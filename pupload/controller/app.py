@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -31,6 +31,7 @@ from pupload.tiers import TIERS, own_tiers
 
 _LOG = logging.getLogger(__name__)
 _SHUTDOWN_S = 3.0
+_AGAIN_S = 1.0
 
 ROUTES = [*reference.ROUTES, *runs.ROUTES, *events.ROUTES, *worker.ROUTES, *server.ROUTES]
 
@@ -105,9 +106,18 @@ def application(parts: Parts) -> web.Application:
 async def _look(config: ControllerConfig, parts: Parts) -> None:
     reconciler = Reconciler(config, parts.service, parts.removal, list(parts.tiers))
     async with asyncio.TaskGroup() as group:
-        group.create_task(parts.signals.run())
-        group.create_task(parts.uploads.run())
-        group.create_task(reconciler.run())
+        for run in (parts.signals.run, parts.uploads.run, reconciler.run):
+            group.create_task(_keep_running(run))
+
+
+async def _keep_running(run: Callable[[], Awaitable[None]]) -> None:
+    """Run it until it returns: a fault that nobody foresaw must not leave a controller that only answers."""
+    while True:
+        try:
+            return await run()
+        except Exception:  # noqa: BLE001 - logged, and begun again: see above
+            _LOG.exception("%s ended, beginning again", run.__qualname__)
+        await asyncio.sleep(_AGAIN_S)
 
 
 async def _listen(runner: web.AppRunner, config: ControllerConfig) -> str:

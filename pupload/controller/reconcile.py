@@ -6,11 +6,10 @@ time.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from random import random
-
-import asyncpg
 
 from pupload import queue
 from pupload.config import ControllerConfig
@@ -18,7 +17,7 @@ from pupload.controller.removal import Removal
 from pupload.controller.service import Service
 from pupload.db.pool import Connection
 from pupload.db.sql import SQL
-from pupload.errors import LostLease, NotFound, PuploadError
+from pupload.errors import DatabaseUnavailable, LostLease, NotFound, PuploadError
 from pupload.flow.plan import NodeID, Reason
 from pupload.queue import QueuedAttempt
 from pupload.run.events import NodeFailed, RunTimedOut
@@ -54,7 +53,8 @@ class Reconciler:
         async with self._service.database.connection() as connection:
             lost = await connection.fetch(SQL["lost_attempts"])
         for row in lost:
-            await self.lose(RunID(row["run_id"]), NodeID(row["node_id"]), row["attempt"])
+            with _alone("attempt of run", row["run_id"]):
+                await self.lose(RunID(row["run_id"]), NodeID(row["node_id"]), row["attempt"])
 
     async def lose(self, run_id: RunID, node: NodeID, attempt: int) -> None:
         """Give up an attempt, unless a beat came in between."""
@@ -84,47 +84,58 @@ class Reconciler:
         async with self._service.database.connection() as connection:
             rows = await connection.fetch(SQL["overdue_runs"])
         for row in rows:
-            await self._service.apply(RunID(row["id"]), RunTimedOut)
+            with _alone("deadline of run", row["id"]):
+                await self._service.apply(RunID(row["id"]), RunTimedOut)
 
     async def unqueued_nodes(self) -> None:
         """Nodes that wait for a worker and are in no queue."""
         async with self._service.database.connection() as connection:
             rows = await connection.fetch(SQL["unqueued_nodes"])
         for row in rows:
-            await self._service.database.transact(
-                lambda connection, row=row: self._enqueue(connection, row["run_id"], row["node_id"], row["attempt"])  # type: ignore[misc]
-            )
+            with _alone("unqueued node of run", row["run_id"]):
+                await self._queue_again(RunID(row["run_id"]), NodeID(row["node_id"]), row["attempt"])
 
-    async def _enqueue(self, connection: Connection, run_id: str, node_id: str, attempt: int) -> None:
-        plan = await self._service.plans.get(connection, RunID(run_id))
-        tier = plan.nodes[NodeID(node_id)].tier.name
-        await queue.enqueue(connection, [QueuedAttempt(run_id, node_id, attempt, tier)])
+    async def _queue_again(self, run_id: RunID, node: NodeID, attempt: int) -> None:
+        async def enqueue(connection: Connection) -> None:
+            plan = await self._service.plans.get(connection, run_id)
+            await queue.enqueue(connection, [QueuedAttempt(run_id, node, attempt, plan.nodes[node].tier.name)])
+
+        await self._service.database.transact(enqueue)
 
     async def unreferenced_objects(self) -> None:
         """Objects of ended runs that no artifact names: those of attempts that did not count."""
         grace = timedelta(seconds=self._config.lease_s + _SWEEP_GRACE_S)
         async with self._service.database.connection() as connection:
             rows = await connection.fetch(SQL["runs_to_sweep"], grace)
-        await _each(rows, self._removal.sweep)
+        for row in rows:
+            with _alone("leftovers of run", row["id"]):
+                await self._removal.sweep(RunID(row["id"]))
 
     async def expired_runs(self) -> None:
         """Runs beyond their retention."""
         async with self._service.database.connection() as connection:
             rows = await connection.fetch(SQL["expired_runs"], timedelta(seconds=self._config.retention_s))
-        await _each(rows, self._removal.delete)
+        for row in rows:
+            with _alone("end of retention of run", row["id"]):
+                await self._removal.delete(RunID(row["id"]))
 
     async def queue_history(self) -> None:
         """The queue engine's own log, which nobody reads."""
         await self._service.database.transact(lambda connection: queue.forget_history(connection, self._tiers))
 
 
-async def _each(rows: Iterable[asyncpg.Record], remove: Callable[[RunID], Awaitable[None]]) -> None:
-    """One run that cannot be removed (its own store is gone, say) holds up no other."""
-    for row in rows:
-        try:
-            await remove(RunID(row["id"]))
-        except PuploadError as error:
-            _LOG.warning("run %s: leftovers stay for now: %s", row["id"], error)
+@contextmanager
+def _alone(what: str, run_id: str) -> Iterator[None]:
+    """One run that cannot be helped now (its own store is gone, say) holds up no other, nor the look itself."""
+    try:
+        yield
+    except DatabaseUnavailable:
+        # That concerns all of them.
+        raise
+    except PuploadError as error:
+        _LOG.warning("%s %s: %s", what, run_id, error)
+    except Exception:  # noqa: BLE001 - logged, and looked for again: see above
+        _LOG.exception("%s %s", what, run_id)
 
 
 async def _repeat(look: Callable[[], Awaitable[None]], every_s: float) -> None:

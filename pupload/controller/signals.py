@@ -17,6 +17,8 @@ _RECONNECT_S = 1.0
 _QUIET_POLL_S = 5.0
 _BLIND_POLL_S = 0.25
 
+_BROKEN = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -69,24 +71,28 @@ class Signals:
         while self._enabled:
             try:
                 await self._listen()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except _BROKEN as error:
                 _LOG.warning("notifications interrupted, polling meanwhile: %s", error)
             self._connected = False
             await asyncio.sleep(_RECONNECT_S)
 
     async def _listen(self) -> None:
         connection = await asyncpg.connect(self._dsn, timeout=5, server_settings={"application_name": "pupload-listen"})
+        ended = asyncio.Event()
+        connection.add_termination_listener(lambda _: ended.set())
         try:
             for channel in (QUEUE_CHANNEL, _RUNS, _WORKERS):
                 await connection.add_listener(channel, self._heard)
             self._connected = True
             self._call_all()
             while True:
-                await asyncio.sleep(_PROBE_S)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_PROBE_S):
+                        await ended.wait()
                 await connection.execute("SELECT 1", timeout=_PROBE_S)
         finally:
             self._connected = False
-            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with suppress(*_BROKEN):
                 await connection.close(timeout=1)
 
     def _heard(self, _connection: object, _pid: int, channel: str, payload: object) -> None:

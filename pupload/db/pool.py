@@ -37,9 +37,15 @@ _PASSING = (
 _GONE = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # What the driver says of a connection that ended between two of its own steps.
+    asyncpg.InternalClientError,
     OSError,
     TimeoutError,
     asyncpg.OperatorInterventionError,
+    # No disk, memory or connection left.
+    asyncpg.InsufficientResourcesError,
+    # This process stood still within a transaction for too long.
+    asyncpg.IdleInTransactionSessionTimeoutError,
 )
 
 
@@ -57,10 +63,20 @@ class Database:
         Errors: DatabaseUnavailable when PostgreSQL is gone, or in the middle of it goes.
         """
         try:
-            async with self._pool.acquire(timeout=10) as connection:
+            connection = await self._pool.acquire(timeout=10)
+            try:
                 yield connection
+            finally:
+                await self._release(connection)
         except _GONE as error:
             raise DatabaseUnavailable(f"the database does not answer: {error}") from error
+
+    async def _release(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
+        try:
+            await self._pool.release(connection)
+        except _GONE as error:
+            # What was done on it is done, and told as such; the pool has dropped the connection.
+            _LOG.info("a connection ended after its work: %s", error)
 
     async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """The result of `work`, run in one transaction; run again, from its beginning, when a deadlock broke it.

