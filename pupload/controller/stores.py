@@ -60,4 +60,3 @@ class Stores:
         """Close what was opened for flows; the server's stores belong to who made them."""
         for store in self._declared.values():
             await store.close()
-

@@ -175,6 +175,26 @@ def test_links_and_devices_are_no_outputs(visitor: Visitor) -> None:
         assert run["NodeState"][name]["Error"], name
 
 
+def test_an_output_beyond_the_tier_s_storage_is_refused(visitor: Visitor) -> None:
+    script = 'dd if=/dev/zero of="$OUTPUT_OUT" bs=1M count=101'
+    run = visitor.fail(a_request(a_source("big", script, Tier="tiny", MaxAttempts=1)))
+    assert "100mb" in run["NodeState"]["big"]["Error"]
+
+
+def test_the_modes_of_what_a_program_leaves_do_not_matter(visitor: Visitor) -> None:
+    script = 'echo x > "$OUTPUT_OUT"; mkdir -p /pup/out/a/b; chmod 0 "$OUTPUT_OUT" /pup/out/a /pup/out'
+    run = visitor.complete(a_request(a_source("closed", script)))
+    assert visitor.artifact(run["ID"], "out") == b"x\n"
+
+
+def test_what_a_program_says_is_text_and_no_more(visitor: Visitor) -> None:
+    script = r"printf 'caf\303\251 \033[31mred\rover\000nul\377\n::progress 200%%\n::progress -1%%\n::progress 5/0\n'"
+    run = visitor.complete(a_request(a_source("odd", script, writes={})))
+    assert [line["message"] for line in visitor.logs(run["ID"], "odd")] == [
+        r"café \x1b[31mred\x0dover\x00nul�", "::progress -1%", "::progress 5/0",
+    ]  # fmt: skip
+
+
 def test_the_shipped_picture_node_resizes_the_reference_example(visitor: Visitor) -> None:
     example = Path(__file__).parents[2] / "examples/image-resize"
     request = json.loads((example / "flow.json").read_text())

@@ -22,6 +22,8 @@ def test_a_chain_of_ten_hands_its_file_on(visitor: Visitor) -> None:
 def test_a_fan_of_twenty_is_joined(visitor: Visitor) -> None:
     run = visitor.complete(a_fan(20), **{"in": b"part "})
     assert visitor.artifact(run["ID"], "out").decode().split() == [word for i in range(20) for word in ("part", str(i))]
+    queued = [frame.node for frame in visitor.events(run["ID"], "?types=node_queued")[:-1]]
+    assert queued == [*(f"n{i}" for i in range(20)), "join"]
     assert run["Counts"] == {"Total": 21, "Executed": 21, "Running": 0, "Remaining": 0, "Skipped": 0}
 
 
@@ -45,6 +47,28 @@ def test_one_edge_may_feed_two_ports_of_a_node(visitor: Visitor) -> None:
     both = a_step(script='cat "$INPUT_A" "$INPUT_B" > "$OUTPUT_OUT"', reads={"a": "in", "b": "in"})
     run = visitor.complete(a_request(both), **{"in": b"x"})
     assert visitor.artifact(run["ID"], "out") == b"xx"
+
+
+def test_hundreds_of_ports_are_handed_in_and_out(visitor: Visitor) -> None:
+    number = 200
+    ports = {f"p{i}": f"e{i}" for i in range(number)}
+    run = visitor.complete(
+        a_request(
+            a_source("scatter", f"for i in $(seq 0 {number - 1}); do echo $i > /pup/out/p$i; done", writes=ports),
+            a_step("gather", 'cat /pup/in/* | sort -n > "$OUTPUT_OUT"', reads=ports),
+        )
+    )
+    assert visitor.artifact(run["ID"], "out").decode().split() == [str(i) for i in range(number)]
+
+
+def test_names_of_every_allowed_kind_are_taken(visitor: Visitor) -> None:
+    long = a_step("n" * 63, writes={"out": "e" * 128})
+    dotted = a_step(
+        "a.b_c-d", 'cat "$INPUT_P_1_X" > "$OUTPUT_O_U_T"', reads={"p.1-x": "e" * 128}, writes={"o.u-t": "out"}
+    )
+    wells = [{"Edge": "out", "Key": "k/${FLOW_NAME}/${RUN_ID}"}]
+    run = visitor.complete(a_request(long, dotted, Name="flöw \U0001f600", DataWells=wells), **{"in": b"abc"})
+    assert visitor.artifact(run["ID"], "out") == b"abc"
 
 
 def test_a_flow_without_inputs_starts_at_once(visitor: Visitor) -> None:

@@ -1,5 +1,7 @@
 """The list of runs, and runs that are deleted."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tests.support.shell_steps import a_request, a_source
@@ -46,6 +48,18 @@ def test_the_list_is_filtered_by_flow_and_status(visitor: Visitor) -> None:
     both = visitor.get("/api/v1/runs?flow=listed&status=COMPLETE,ERROR")["Runs"]
     assert [run["ID"] for run in both] == [failed["ID"], done["ID"]]
     assert both[0]["Error"]["Code"] == "NODE_EXIT"
+
+
+def test_many_runs_at_once_all_end(visitor: Visitor) -> None:
+    def made(number: int) -> str:
+        with Visitor(visitor.url) as other:
+            return other.start(a_request(Name="crowd"), **{"in": str(number).encode()})
+
+    with ThreadPoolExecutor(8) as pool:
+        ids = list(pool.map(made, range(24)))
+    for number, run_id in enumerate(ids):
+        assert visitor.ended(run_id)["Status"] == "COMPLETE"
+        assert visitor.artifact(run_id, "out") == str(number).encode()
 
 
 def test_a_deleted_run_is_gone_with_its_objects(visitor: Visitor, system: System) -> None:

@@ -35,6 +35,12 @@ def test_a_run_waits_for_its_input_and_ends_by_the_upload_alone(visitor: Visitor
     assert visitor.artifact(run["ID"], "out") == b"abc"
 
 
+def test_an_upload_may_say_what_type_it_thinks_it_is_and_is_not_believed(visitor: Visitor) -> None:
+    run = visitor.submit(a_request())
+    visitor.ask("PUT", put_url(run, "in"), data=b"abc", headers={"Content-Type": "image/png"})
+    assert visitor.ended(run["ID"])["Artifacts"]["in"]["ContentType"] == "text/plain"
+
+
 def test_a_node_starts_only_when_all_its_inputs_are_there(visitor: Visitor) -> None:
     run = visitor.submit(TWO_INPUTS)
     assert {each["Artifact"]["EdgeName"] for each in run["WaitingURLs"]} == {"a", "b"}

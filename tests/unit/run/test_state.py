@@ -2,6 +2,7 @@
 
 import pytest
 
+from pupload.flow.plan import NodeID
 from pupload.run.state import (
     ACTIVE,
     ENDED,
@@ -79,6 +80,10 @@ def test_a_new_run_has_every_node_idle_and_counts_its_distinct_inputs() -> None:
     assert {node.id: node.unresolved for node in run.nodes.values()} == {"a": 2, "b": 1, "c": 0}
     assert {node.status for node in run.nodes.values()} == {NodeStatus.IDLE}
     assert run.counts == {NodeStatus.IDLE: 3}
+    untouched = run.nodes[NodeID("c")]
+    assert (untouched.attempt, untouched.charged, untouched.restarts, untouched.exit_code) == (0, 0, 0, None)
+    assert (untouched.error, untouched.reason, untouched.worker) == ("", None, "")
+    assert (untouched.started_at, untouched.finished_at) == (None, None)
     assert (run.started_at, run.finished_at, run.end, run.failure, run.present) == (None, None, None, None, frozenset())
 
 
@@ -93,5 +98,5 @@ def test_the_statuses_have_the_names_that_clients_know() -> None:
 def test_a_node_is_untouched_or_on_its_way_or_through() -> None:
     assert sorted(NodeStatus) == sorted([NodeStatus.IDLE, *STOPPABLE, *ENDED])
     assert {NodeStatus.COMPLETE, NodeStatus.ERROR, NodeStatus.STOPPED, NodeStatus.SKIPPED} == ENDED
-    assert STOPPABLE - ACTIVE == {NodeStatus.WAITING}
+    assert {NodeStatus.WAITING} == STOPPABLE - ACTIVE
     assert {RunStatus.COMPLETE, RunStatus.ERROR, RunStatus.STOPPED} == TERMINAL
