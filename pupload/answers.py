@@ -6,7 +6,7 @@ Source: contract.md 7 to 9.
 from datetime import datetime
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_serializer, field_validator
 
 from pupload.document import Document
 
@@ -78,7 +78,7 @@ class NodeCounts(Document):
 
 
 class RunSummary(Document):
-    """A run in a list."""
+    """A run in a list. `Error` is `{}` on the wire where there is none."""
 
     id: str
     flow_name: str
@@ -91,6 +91,15 @@ class RunSummary(Document):
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+
+    @field_serializer("error")
+    def _error_or_nothing(self, error: RunError | None) -> dict[str, str]:
+        return error.wire() if error else {}
+
+    @field_validator("error", mode="before")
+    @classmethod
+    def _nothing_is_no_error(cls, error: object) -> object:
+        return error or None
 
 
 class FlowRun(RunSummary):

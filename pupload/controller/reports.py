@@ -14,7 +14,7 @@ from pupload.controller.stores import Stores
 from pupload.db.pool import Connection, Database
 from pupload.db.runs import append_records, lock_run
 from pupload.db.sql import SQL
-from pupload.errors import LostLease, NotFound
+from pupload.errors import InvalidRequest, LostLease, NotFound
 from pupload.flow.plan import DEFAULT_STORE, Edge, NodeID, Plan, Reason
 from pupload.protocol import (
     AttemptRef,
@@ -144,6 +144,7 @@ class Reports:
         async with self._database.connection() as connection:
             await _check_lease(connection, finish.ref)
             plan = await self._service.plans.get(connection, RunID(finish.ref.run_id))
+        _require_every_output(plan, finish)
         return tuple([await self._artifact(plan, finish.ref, found) for found in finish.outputs])
 
     async def _artifact(self, plan: Plan, ref: AttemptRef, found: OutputFound) -> Artifact:
@@ -215,6 +216,16 @@ def _event(finish: Finish, at: datetime, artifacts: tuple[Artifact, ...]) -> Eve
             )
         case Outcome.RELEASED:
             return NodeReleased(at, node, attempt)
+
+
+def _require_every_output(plan: Plan, finish: Finish) -> None:
+    """Errors: InvalidRequest unless the finish speaks of each output once, and of each required one as found."""
+    outputs = plan.nodes[NodeID(finish.ref.node_id)].outputs
+    found = [output.edge for output in finish.outputs]
+    if sorted([*found, *finish.absent]) != sorted(binding.edge for binding in outputs):
+        raise InvalidRequest(f"node {finish.ref.node_id!r}: speak of each output edge once, as found or as absent")
+    if missing := [binding.edge for binding in outputs if binding.required and binding.edge not in found]:
+        raise InvalidRequest(f"node {finish.ref.node_id!r} cannot succeed without output {missing[0]!r}")
 
 
 def _changed(finish: Finish, at: datetime, edge: str) -> NodeFailed:

@@ -238,7 +238,7 @@ _TERMINAL_RECORD = {
 
 def _ending(run: Run) -> dict[str, object]:
     failure = run.failure
-    error = {"Code": failure.code, "Message": failure.message, "NodeID": failure.node or ""} if failure else None
+    error = {"Code": failure.code, "Message": failure.message, "NodeID": failure.node or ""} if failure else {}
     return {"Status": status_of(run).value, "StatusReason": status_reason(run), "Error": error}
 
 

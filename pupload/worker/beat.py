@@ -20,6 +20,7 @@ LONGEST_HOLD_S = 2.0
 
 _AFTER_NEWS_S = 0.25
 _AFTER_FAULT_S = 0.5
+_LEAST_S = 0.1
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Beats(threading.Thread):
         fenced = False
         while not self._ended.is_set():
             sent = time.monotonic()
-            answer = self._beat()
+            answer = self._beat(self._welcome.fence_s - (sent - last))
             if answer is None:
                 if not fenced and time.monotonic() - last > self._welcome.fence_s:
                     log.error("no beat got through for %g s: ending all attempts", self._welcome.fence_s)
@@ -74,15 +75,19 @@ class Beats(threading.Thread):
                 self._ended.wait(_AFTER_NEWS_S)
         self._session.close()
 
-    def _beat(self) -> BeatAnswer | None:
+    def _beat(self, left_s: float) -> BeatAnswer | None:
+        """One beat, given up in time for the fence: a mute controller must not hold that up."""
         beat = self._snapshot().model_copy(update={"wait_s": self._hold_s})
         patience_s = max(1.0, self._welcome.beat_s)
+        connect_s, read_s = patience_s, self._hold_s + patience_s
+        if left_s > 0:
+            connect_s, read_s = min(connect_s, left_s + _LEAST_S), min(read_s, left_s + _LEAST_S)
         try:
             response = self._session.post(
                 self._url,
                 data=beat.model_dump_json(by_alias=True),
                 headers={"Content-Type": "application/json"},
-                timeout=(patience_s, self._hold_s + patience_s),
+                timeout=(connect_s, read_s),
                 allow_redirects=False,
             )
             response.raise_for_status()

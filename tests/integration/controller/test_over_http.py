@@ -99,6 +99,16 @@ async def test_a_direct_upload_settles_its_edge_once(controller: ControllerUnder
     assert (await controller.get(f"/api/v1/runs/{run['ID']}"))["NodeState"]["resize-1"]["Status"] == "READY"
 
 
+async def test_a_success_without_a_required_output_is_refused(controller: ControllerUnderTest) -> None:
+    worker = await controller.worker()
+    run = await controller.post("/api/v1/flow/test", REFERENCE)
+    await put(controller, run, b"abc")
+    (assignment,) = await worker.claim()
+    await worker.finish(assignment.ref, expect=422)
+    await worker.finish(assignment.ref, absent=["output-image"], expect=422)
+    assert (await controller.get(f"/api/v1/runs/{run['ID']}"))["Status"] == "RUNNING"
+
+
 async def test_two_readers_of_one_upload_must_have_read_the_same_bytes(controller: ControllerUnderTest) -> None:
     worker = await controller.worker()
     nodes = [

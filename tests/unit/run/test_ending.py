@@ -46,7 +46,7 @@ def test_a_cancelled_run_is_over_when_its_last_attempt_has_answered() -> None:
     assert (story.status(), status_reason(story.run)) == (RunStatus.STOPPED, "cancelled")
     assert story.run.finished_at == at(9)
     assert [record.type for record in step.records] == [RecordType.RUN_CANCELLED]
-    assert step.records[0].data == {"Status": "STOPPED", "StatusReason": "cancelled", "Error": None}
+    assert step.records[0].data == {"Status": "STOPPED", "StatusReason": "cancelled", "Error": {}}
 
 
 def test_a_success_after_the_cancel_does_not_count() -> None:

@@ -180,7 +180,7 @@ def test_the_last_success_completes_the_run_in_the_same_step() -> None:
     assert step.artifacts == (an_artifact("e1", "n1", 1),)
     assert step.run.finished_at == at(4)
     assert step.records[-1].type is RecordType.RUN_COMPLETED
-    assert step.records[-1].data == {"Status": "COMPLETE", "StatusReason": "", "Error": None}
+    assert step.records[-1].data == {"Status": "COMPLETE", "StatusReason": "", "Error": {}}
     assert step.run.counts == {NodeStatus.COMPLETE: 2}
 
 
