@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ BUSY_WAIT_S = 2.0
 
 _LAST_CLAIM_S = 1.0
 _HURRY_S = 30.0
-_NOTHING = Capacity(cpu=0, memory_bytes=0, disk_bytes=0)
+_LOOP = "the loop of claims"
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class Worker:
         self._held: dict[str, Held] = {}
         self._names: set[str] = set()
         self._runs: set[asyncio.Task[None]] = set()
-        self._offered = _NOTHING
+        self._offers: dict[str, Capacity] = {}
         self._room = asyncio.Event()
         self._draining = asyncio.Event()
         self._hurrying = asyncio.Event()
@@ -169,7 +170,7 @@ class Worker:
     async def _claim_on(self) -> None:
         faults = pauses()
         while not self._draining.is_set() and self._gone is None:
-            if self._ledger.free.cpu < 1:
+            if self._unoffered().cpu < 1:
                 self._room.clear()
                 await self._room.wait()
                 continue
@@ -188,15 +189,16 @@ class Worker:
                 self._gone = Conflict(f"another worker goes by the name {self._shop.config.worker_name}: {error}")
 
     async def _claim_once(self) -> None:
-        free = self._ledger.free
-        self._offered = free
         try:
-            wait_s = BUSY_WAIT_S if self._held else IDLE_WAIT_S
-            self._accept(await self._shop.control.claim(self._claim(free, wait_s)))
+            claim = self._claim(_LOOP, BUSY_WAIT_S if self._held else IDLE_WAIT_S)
+            assignments = await self._shop.control.claim(claim)
         finally:
-            self._offered = _NOTHING
+            self._withdraw(_LOOP)
+        self._accept(assignments)
 
-    def _claim(self, free: Capacity, wait_s: float) -> Claim:
+    def _claim(self, who: str, wait_s: float) -> Claim:
+        """A claim for all that is offered to nobody yet; it stays offered until `who` withdraws it."""
+        free = self._offers[who] = self._unoffered()
         return Claim(instance=self._shop.instance, free=free, most=max(1, int(free.cpu)), wait_s=wait_s)
 
     def _accept(self, assignments: list[Assignment]) -> None:
@@ -222,10 +224,11 @@ class Worker:
 
         def freed() -> Claim | None:
             place.close()
-            return self._next_claim()
+            return self._next_claim(name)
 
         def ended(following: list[Assignment]) -> None:
             self._held.pop(name, None)
+            self._withdraw(name)
             self._accept(following)
 
         try:
@@ -234,6 +237,7 @@ class Worker:
             log.exception("attempt %s ended by a fault of this program", name)
         finally:
             place.close()
+            self._withdraw(name)
             self._held.pop(name, None)
             self._names.discard(name)
 
@@ -241,11 +245,18 @@ class Worker:
         self._ledger.release(reservation)
         self._room.set()
 
-    def _next_claim(self) -> Claim | None:
-        free = free_after(self._ledger.free, self._offered)
-        if self._draining.is_set() or free.cpu < 1:
+    def _unoffered(self) -> Capacity:
+        """What is free and in no claim under way: two that offered the same would both be answered."""
+        return functools.reduce(free_after, self._offers.values(), self._ledger.free)
+
+    def _withdraw(self, who: str) -> None:
+        if self._offers.pop(who, None) is not None:
+            self._room.set()
+
+    def _next_claim(self, name: str) -> Claim | None:
+        if self._draining.is_set() or self._unoffered().cpu < 1:
             return None
-        return self._claim(free, 0.0)
+        return self._claim(name, 0.0)
 
     async def _give_back(self, assignment: Assignment) -> None:
         finish = Finish(ref=assignment.ref, outcome=Outcome.RELEASED, message="the worker has no room for it")

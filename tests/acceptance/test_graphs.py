@@ -22,6 +22,7 @@ def test_a_chain_of_ten_hands_its_file_on(visitor: Visitor) -> None:
 def test_a_fan_of_twenty_is_joined(visitor: Visitor) -> None:
     run = visitor.complete(a_fan(20), **{"in": b"part "})
     assert visitor.artifact(run["ID"], "out").decode().split() == [word for i in range(20) for word in ("part", str(i))]
+    assert {state["Attempt"] for state in run["NodeState"].values()} == {1}
     queued = [frame.node for frame in visitor.events(run["ID"], "?types=node_queued")[:-1]]
     assert queued == [*(f"n{i}" for i in range(20)), "join"]
     assert run["Counts"] == {"Total": 21, "Executed": 21, "Running": 0, "Remaining": 0, "Skipped": 0}
