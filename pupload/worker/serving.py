@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,7 +21,7 @@ from pupload.worker.control import pauses
 from pupload.worker.hold import Hold
 from pupload.worker.shop import Shop, attempt_name
 
-IDLE_WAIT_S = 20.0
+IDLE_WAIT_S = 15.0
 BUSY_WAIT_S = 2.0
 """A claim is held shorter while attempts run: what they free is offered by the next claim only."""
 
@@ -53,6 +54,7 @@ class Worker:
         self._draining = asyncio.Event()
         self._hurrying = asyncio.Event()
         self._gone: Conflict | None = None
+        self._fence_s = 0.0
 
     def drain(self) -> None:
         """Take no more work; running attempts may end. A second call releases them at once."""
@@ -70,6 +72,7 @@ class Worker:
         if welcome is None:
             return
         log.info("worker %s serves %s", self._shop.config.worker_name, self._ledger.offered)
+        self._fence_s = welcome.fence_s
         beats = self._start_beats(welcome)
         keeper = asyncio.create_task(self._keep_clean())
         try:
@@ -190,11 +193,16 @@ class Worker:
 
     async def _claim_once(self) -> None:
         try:
-            claim = self._claim(_LOOP, BUSY_WAIT_S if self._held else IDLE_WAIT_S)
-            assignments = await self._shop.control.claim(claim)
+            wait_s = min(BUSY_WAIT_S if self._held else IDLE_WAIT_S, self._fence_s * 0.75)
+            asked = time.monotonic()
+            assignments = await self._shop.control.claim(self._claim(_LOOP, wait_s))
         finally:
             self._withdraw(_LOOP)
-        self._accept(assignments)
+        if time.monotonic() - asked < self._fence_s:
+            self._accept(assignments)
+        else:
+            # We were frozen over the answer: its leases may be over, and the controller takes them back.
+            log.warning("an answer came too late, %d attempts dropped", len(assignments))
 
     def _claim(self, who: str, wait_s: float) -> Claim:
         """A claim for all that is offered to nobody yet; it stays offered until `who` withdraws it."""
