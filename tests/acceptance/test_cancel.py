@@ -13,7 +13,7 @@ def stopped(visitor: Visitor, run_id: str) -> Json:
     """The run after a cancel."""
     visitor.cancel(run_id)
     run = visitor.ended(run_id)
-    assert (run["Status"], run["StatusReason"], run["Error"]) == ("STOPPED", "cancelled", None)
+    assert (run["Status"], run["StatusReason"], run["Error"]) == ("STOPPED", "cancelled", {})
     return run
 
 
