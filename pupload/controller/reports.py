@@ -120,11 +120,12 @@ class Reports:
         if finish.lines:
             await append_records(connection, run_id, [log_record(finish.ref, line) for line in finish.lines])
         changed = await self._changed_input(connection, run_id, finish)
+        counted = _failed_by_change(finish, changed) if changed else finish
         await self._service.apply_in(
             connection,
             run_id,
-            lambda at: _changed(finish, at, changed) if changed else _event(finish, at, artifacts),
-            guard=lambda guarded: _end_attempt(guarded, finish),
+            lambda at: _event(counted, at, artifacts),
+            guard=lambda guarded: _end_attempt(guarded, counted),
         )
 
     async def _changed_input(self, connection: Connection, run_id: RunID, finish: Finish) -> str:
@@ -228,9 +229,11 @@ def _require_every_output(plan: Plan, finish: Finish) -> None:
         raise InvalidRequest(f"node {finish.ref.node_id!r} cannot succeed without output {missing[0]!r}")
 
 
-def _changed(finish: Finish, at: datetime, edge: str) -> NodeFailed:
+def _failed_by_change(finish: Finish, edge: str) -> Finish:
+    """The finish as it counts, for the attempt's row and for the run alike."""
     message = f"the object on edge {edge!r} was overwritten after another node had read it; do not reuse upload URLs"
-    return NodeFailed(at, NodeID(finish.ref.node_id), finish.ref.attempt, Reason.TRANSFER, message, final=True)
+    failure = {"outcome": Outcome.FAILED, "reason": Reason.TRANSFER, "message": message, "final": True}
+    return finish.model_copy(update=failure)
 
 
 async def _end_attempt(connection: Connection, finish: Finish) -> bool:

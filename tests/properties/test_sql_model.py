@@ -56,7 +56,7 @@ ACTS = {
     "succeed": 7,
     "fail": 4,
     "release": 1,
-    "overwrite": 1,
+    "overwrite": 3,
     "beat": 2,
     "tell": 4,
     "repeat": 2,

@@ -9,7 +9,7 @@ import pytest
 from pupload.db.pool import Connection
 from pupload.db.runs import lock_run
 from pupload.errors import Conflict, LostLease
-from pupload.protocol import Assignment, Beat, Line, Lines
+from pupload.protocol import Assignment, Beat, InputFound, Line, Lines
 from pupload.run.state import RunID
 from pupload.stores.base import Head
 from tests.support.parts import ROOMY, Desk, a_success, checked, deadlocks, until_blocked
@@ -165,3 +165,20 @@ async def test_a_refused_upload_is_told_while_it_is_awaited(desk: Desk) -> None:
     (awaited,) = await desk.parts.uploads.awaited_by(run_id)
     await desk.parts.uploads._refuse(await desk.parts.stores.of_run(run_id, "default"), awaited, too_large(awaited.key))
     assert "Refused" in (await checked(desk, run_id)).records[-1].data
+
+
+async def test_a_success_with_other_bytes_than_the_first_reader_had_is_kept_as_the_failure_that_it_is(
+    desk: Desk,
+) -> None:
+    """The attempt's row says what its node says, and the budget is charged for what the rows show."""
+    run_id, _ = await desk.create("run_1", a_plan("a: in -> x", "b: in -> y"))
+    await desk.receive(run_id, "in")
+    for held, sha256 in zip(await desk.claim(await desk.worker("one"), most=2), ("1", "2"), strict=True):
+        read = InputFound(edge="in", size_bytes=3, sha256=sha256, content_type="text/plain")
+        await desk.parts.reports.finish(a_success(held).model_copy(update={"inputs": [read]}))
+    rows = await checked(desk, run_id)
+    assert [(attempt["state"], attempt["reason"]) for attempt in rows.attempts] == [
+        ("succeeded", None),
+        ("failed", "transfer"),
+    ]
+    assert "overwritten" in rows.attempts[1]["message"]
