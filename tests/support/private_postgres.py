@@ -59,7 +59,7 @@ class PrivatePostgres:
         return len(ended)
 
     def stop(self) -> None:
-        """Stop the server, which after a restart is none that its library knows."""
+        """Stop the server where its library did not: after a restart it does not know it."""
         if self._status() != _NOT_RUNNING:
             self._control("-w", "-m", "fast", "stop")
 
@@ -105,5 +105,5 @@ def a_private_postgres() -> Iterator[PrivatePostgres]:
         try:
             yield server
         finally:
-            server.stop()
             library.cleanup()
+            server.stop()

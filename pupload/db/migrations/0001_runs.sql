@@ -127,7 +127,7 @@ CREATE TABLE uploads (
     max_size_bytes bigint NOT NULL,
     PRIMARY KEY (run_id, edge)
 );
-CREATE INDEX uploads_awaited ON uploads (store, key) WHERE state = 'awaiting';
+CREATE INDEX uploads_awaited ON uploads (created_at) WHERE state = 'awaiting';
 
 CREATE TABLE events (
     run_id   text NOT NULL REFERENCES runs ON DELETE CASCADE,
