@@ -268,7 +268,12 @@ class Engine:
             state = await _patiently(lambda: self.inspect(container))
             if state is None or state.ended:
                 return state
-            watch = await _patiently(lambda: self.watch(container))
+            try:
+                watch = await _patiently(lambda: self.watch(container))
+            except Refused as refused:
+                if refused.status == 404:
+                    return None
+                raise
             # The exit may have come before the new wait was registered, which then would never answer.
             state = await _patiently(lambda: self.inspect(container))
             if state is None or state.ended:
@@ -322,11 +327,6 @@ async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
             if asyncio.get_running_loop().time() > last:
                 raise
             await asyncio.sleep(1.0)
-
-
-def _create(client: docker.APIClient, body: dict[str, Any], name: str) -> dict[str, Any]:
-    made: dict[str, Any] = client.create_container_from_config(body, name)  # type: ignore[no-untyped-call]
-    return made
 
 
 def _said(response: requests.Response) -> str:

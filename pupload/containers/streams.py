@@ -31,6 +31,8 @@ class _Stream:
         self._response = response
         self._threads = threads
         self._closed: Callable[[], None] = lambda: None
+        self._is_read = False
+        """A thread reads it, and closes the response when it is through; nobody else may then."""
 
     def on_close(self, tell: Callable[[], None]) -> None:
         """Have `tell` called once the stream is closed."""
@@ -41,6 +43,8 @@ class _Stream:
         # A stream that was read to its end has no connection to shut down any more.
         with contextlib.suppress(RuntimeError, ValueError, OSError):
             self._response.raw.shutdown()
+        if not self._is_read:
+            self._response.close()
         self._closed()
 
 
@@ -52,6 +56,7 @@ class Watch(_Stream):
 
         Errors: StreamBroken when the stream ends, or is silent for long, without saying so.
         """
+        self._is_read = True
         await asyncio.get_running_loop().run_in_executor(self._threads, self._read)
 
     def _read(self) -> None:
@@ -73,6 +78,7 @@ class Attached(_Stream):
     def __init__(self, response: requests.Response, sink: Sink, threads: ThreadPoolExecutor) -> None:
         super().__init__(response, threads)
         self._sink = sink
+        self._is_read = True
         self.last = time.time()
         self._pumped = asyncio.get_running_loop().run_in_executor(threads, self._pump)
 

