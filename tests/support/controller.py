@@ -14,33 +14,9 @@ from pupload.config import ControllerConfig
 from pupload.controller.app import RunningController, running_controller
 from pupload.protocol import Assignment, AttemptRef, Finish, Outcome, OutputFound
 from pupload.stores.base import Store
+from tests.support.flows import REFERENCE
 
-REFERENCE: dict[str, Any] = {
-    "Flow": {
-        "Name": "image-resize",
-        "Nodes": [
-            {
-                "ID": "resize-1",
-                "Uses": "pupload/resize",
-                "Inputs": [{"Name": "image", "Edge": "input-image"}],
-                "Outputs": [{"Name": "resized", "Edge": "output-image"}],
-                "Flags": [{"Name": "width", "Value": "800"}],
-            }
-        ],
-    },
-    "NodeDefs": [
-        {
-            "Publisher": "pupload",
-            "Name": "resize",
-            "Image": "pupload/resize:latest",
-            "Tier": "c-small",
-            "MaxAttempts": 3,
-        }
-    ],
-}
-"""The reference example of the interface."""
-
-IDLE = {"Cpu": 64.0, "MemoryBytes": 2**40, "DiskBytes": 2**42, "Gpus": []}
+__all__ = ["REFERENCE", "ControllerUnderTest", "HandWorker", "a_controller"]
 
 
 @dataclass
