@@ -36,6 +36,7 @@ class Follower:
     async def read(self, controller: ControllerUnderTest, run_id: str) -> None:
         """Read until the server closes."""
         async with controller.http.get(f"{controller.url}/api/v1/runs/{run_id}/events") as response:
+            assert response.status == 200, await response.text()
             async for line in response.content:
                 if line.startswith(b"data: "):
                     async with self._news:

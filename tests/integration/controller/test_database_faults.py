@@ -125,6 +125,7 @@ async def test_a_crash_of_the_server_loses_nothing(controller: ControllerUnderTe
     await put(controller, ready)
     held = await claimed(worker)
     async with a_follower(controller, waiting["ID"]) as follower:
+        await follower.until("waiting_uploads")
         await server.restart("immediate")
         await put(controller, waiting)
         late = await claimed(worker)
