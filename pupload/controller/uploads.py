@@ -35,6 +35,7 @@ _MANY = 8
 _LOOKS_AT_ONCE = 16
 _CLOCK_SKEW = timedelta(seconds=5)
 _WATCH_AGAIN_S = 1.0
+_WATCH_AGAIN_MAX_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,16 +182,19 @@ class Uploads:
                 await self._wake.wait()
 
     async def _watch(self, store: Store) -> None:
+        again_s = _WATCH_AGAIN_S
         while True:
             try:
                 hints = store.watch()
                 if hints is None:
                     return
                 async for key in hints:
+                    again_s = _WATCH_AGAIN_S
                     await self._hint(store.name, key)
             except PuploadError as error:
                 _LOG.warning("store %s does not tell of uploads, looking meanwhile: %s", store.name, error)
-            await asyncio.sleep(_WATCH_AGAIN_S)
+            await asyncio.sleep(again_s)
+            again_s = min(2 * again_s, _WATCH_AGAIN_MAX_S)
 
     async def _hint(self, store: str, key: str) -> None:
         for upload in [known for known in self._schedules if known.key == key and known.store == store]:
