@@ -65,7 +65,10 @@ class Uploads:
         self._config, self._service, self._stores = config, service, stores
         self._schedules: dict[Awaited, _Schedule] = {}
         self._wake = asyncio.Event()
-        self._looks = asyncio.Semaphore(_LOOKS_AT_ONCE)
+        self._asked: set[tuple[RunID, str]] = set()
+        # Apart, so that stores which flows bring, and which may hang, hold up none of the server's own.
+        self._own_looks = asyncio.Semaphore(_LOOKS_AT_ONCE)
+        self._foreign_looks = asyncio.Semaphore(_LOOKS_AT_ONCE)
 
     def expect(self, uploads: Iterable[Awaited]) -> None:
         """Begin to look for these; those that are known stay as they are."""
@@ -161,12 +164,25 @@ class Uploads:
                 del self._schedules[upload]
 
     async def _poll(self) -> None:
-        while True:
-            now = time.monotonic()
-            due = [upload for upload, schedule in self._schedules.items() if schedule.due <= now]
-            self._reschedule(due, now)
-            await asyncio.gather(*(self._look_quietly(group) for group in _groups(due)))
-            await self._sleep_until_due()
+        async with asyncio.TaskGroup() as looks:
+            while True:
+                now = time.monotonic()
+                due = [upload for upload, schedule in self._schedules.items() if schedule.due <= now]
+                self._reschedule(due, now)
+                for group in _groups(due):
+                    looks.create_task(self._look_alone(group))
+                await self._sleep_until_due()
+
+    async def _look_alone(self, uploads: Sequence[Awaited]) -> None:
+        """One look at a time for a run in a store: one that does not answer is not asked again meanwhile."""
+        asked = (uploads[0].run_id, uploads[0].store)
+        if asked in self._asked:
+            return
+        self._asked.add(asked)
+        try:
+            await self._look_quietly(uploads)
+        finally:
+            self._asked.discard(asked)
 
     def _reschedule(self, uploads: Sequence[Awaited], now: float) -> None:
         for upload in uploads:
@@ -214,7 +230,8 @@ class Uploads:
 
     async def _look(self, uploads: Sequence[Awaited]) -> bool:
         """Tell the run of those that are there; True when all are. All are of one run and store."""
-        async with self._looks:
+        own = uploads[0].store in self._stores.names()
+        async with self._own_looks if own else self._foreign_looks:
             store = await self._stores.of_run(uploads[0].run_id, uploads[0].store)
             heads = await _heads(store, [upload.key for upload in uploads])
         accepted = [await self._accept(store, upload, heads.get(upload.key)) for upload in uploads]
