@@ -8,6 +8,7 @@ import pytest
 from pupload.stores.base import Store
 from pupload.stores.embedded import EmbeddedStore
 from tests.support.controller import ControllerUnderTest, a_controller
+from tests.support.leaks import tasks_of_ours
 
 
 @pytest.fixture(params=[True, False], ids=["notified", "polling"])
@@ -18,12 +19,13 @@ def notifications(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    """An empty store."""
+    """An empty store, closed last: no task of ours may outlive it."""
     store = await EmbeddedStore.start(tmp_path)
     try:
         yield store
     finally:
         await store.close()
+    assert tasks_of_ours() == []
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pupload.worker.app import open_worker
 from pupload.worker.serving import Worker
 from tests.support.docker_images import ensure_busybox
 from tests.support.fake_controller import FakeController
+from tests.support.leaks import tasks_of_ours
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,12 +51,7 @@ async def config(controller: FakeController, tmp_path: Path) -> AsyncIterator[Wo
     )
     assert containers_of(name) == []
     assert [path.name for path in (tmp_path / "work").iterdir() if path.is_dir()] == []
-    assert [task for task in asyncio.all_tasks() if _is_ours(task)] == []
-
-
-def _is_ours(task: "asyncio.Task[object]") -> bool:
-    code = getattr(task.get_coro(), "cr_code", None)
-    return code is not None and "/pupload/" in code.co_filename
+    assert tasks_of_ours() == []
 
 
 @contextlib.asynccontextmanager
