@@ -5,7 +5,6 @@ its work from the queue, of a stop from its attempt's row, a client of the rest 
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import datetime
 
 from pupload.controller.plans import PlanCache
@@ -119,8 +118,3 @@ def _queued(plan: Plan, step: Step) -> list[QueuedAttempt]:
 def _unwanted(step: Step) -> list[tuple[str, str, int]]:
     """The attempts that nobody is to take any more: left in the queue, they would be in the way of what is wanted."""
     return [(step.run.id, node.id, node.attempt + 1) for node in step.changed if node.status is NodeStatus.STOPPED]
-
-
-def with_restarts(plan: Plan, restarts: int) -> Plan:
-    """The plan with the operator's budget for lost attempts."""
-    return replace(plan, max_restarts=restarts)
