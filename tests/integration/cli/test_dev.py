@@ -26,6 +26,20 @@ def the_worker(system: System) -> int | None:
     return None
 
 
+async def a_worker_but(system: System, former: int | None) -> int:
+    """The pid of a worker that is not `former`. While it becomes its program it shows no arguments for a moment."""
+    seen = list[int]()
+
+    def look() -> bool:
+        pid = the_worker(system)
+        if pid not in {None, former}:
+            seen.append(pid)
+        return bool(seen)
+
+    await until(look)
+    return seen[0]
+
+
 def live_workers(system: System) -> int:
     with urllib.request.urlopen(f"{system.url}/api/v1/workers", timeout=10) as answer:
         return sum(worker["Live"] for worker in json.load(answer)["Workers"])
@@ -59,11 +73,9 @@ def test_children_die_with_their_parent_and_the_database_is_taken_over_and_stopp
 
 async def test_a_worker_that_dies_is_started_again(place: Path) -> None:
     with a_system(place / "data") as system:
-        await until(lambda: the_worker(system) is not None)
-        first = the_worker(system)
-        assert first is not None
+        first = await a_worker_but(system, None)
         os.kill(first, signal.SIGKILL)
-        await until(lambda: the_worker(system) not in {None, first})
+        await a_worker_but(system, first)
 
 
 async def test_the_worker_says_hello(place: Path) -> None:
