@@ -10,6 +10,7 @@ from aiohttp import web
 
 from pupload.config import ControllerConfig
 from pupload.controller.claims import Claims
+from pupload.controller.intake import Intake
 from pupload.controller.reconcile import Reconciler
 from pupload.controller.removal import Removal
 from pupload.controller.reports import Reports
@@ -86,7 +87,7 @@ def wire(config: ControllerConfig, database: Database, stores: Mapping[str, Stor
         stores=known,
         signals=signals,
         uploads=uploads,
-        submission=Submission(config, service, known, uploads, box, tiers),
+        submission=Submission(config, service, known, uploads, Intake(), box, tiers),
         views=Views(config, service, known, uploads),
         removal=Removal(service, known),
         claims=Claims(config, service, known, signals, tiers),

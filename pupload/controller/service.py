@@ -4,7 +4,8 @@ Everything that changes a run goes through `Service.apply`. Nothing outward happ
 its work from the queue, of a stop from its attempt's row, a client of the rest from the events.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from pupload.controller.plans import PlanCache
@@ -12,7 +13,7 @@ from pupload.db.pool import Connection, Database
 from pupload.db.runs import NewRun, dispatches, insert_run, load_run, lock_run, save_step
 from pupload.db.sql import SQL
 from pupload.errors import Conflict, LostLease
-from pupload.flow.plan import Edge, Plan
+from pupload.flow.plan import Edge, NodeID, Plan
 from pupload.queue import QueuedAttempt, enqueue, withdraw
 from pupload.run.commands import Step
 from pupload.run.events import Event, RunCancelled, RunCreated, UploadReceived
@@ -23,15 +24,29 @@ from pupload.run.transition import transition
 Guard = Callable[[Connection], Awaitable[bool]]
 """A condition that must hold under the run's lock; it may write, and does so in the same transaction."""
 
+Follower = Callable[[Connection, Step], Awaitable[None]]
+"""Writes what follows from a step that was not stale, in the step's own transaction: a delivery, a chore. It must be
+quick, and touch no other run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What of a new run exists already, and what of it is not wanted. See `RunCreated`."""
+
+    present: tuple[Artifact, ...] = ()
+    kept: frozenset[NodeID] = frozenset()
+    skipped: frozenset[NodeID] = frozenset()
+
 
 class Service:
     """Changes of runs."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, followers: Sequence[Follower] = ()) -> None:
         self.database = database
         self.plans = PlanCache()
+        self._followers = tuple(followers)
 
-    async def create(self, new: NewRun, present: tuple[Artifact, ...] = ()) -> tuple[RunID, bool]:
+    async def create(self, new: NewRun, beginning: Beginning = Beginning()) -> tuple[RunID, bool]:
         """The id of the stored run, and whether it is new; an idempotency key seen before gives the earlier run.
 
         Errors: Conflict when the key came with another request.
@@ -42,15 +57,21 @@ class Service:
             locked = await insert_run(connection, new, run)
             if locked is None:
                 return False
-            step = transition(run, RunCreated(locked.now, present))
+            created = RunCreated(locked.now, beginning.present, beginning.kept, beginning.skipped)
+            step = transition(run, created)
             await save_step(connection, locked, step)
             await enqueue(connection, _queued(new.plan, step))
+            await self._follow(connection, step)
             return True
 
         if not await self.database.transact(store):
             return await self._same_request(new), False
         self.plans.put(new.id, new.plan)
         return new.id, True
+
+    async def _follow(self, connection: Connection, step: Step) -> None:
+        for follower in self._followers:
+            await follower(connection, step)
 
     async def _same_request(self, new: NewRun) -> RunID:
         async with self.database.connection() as connection:
@@ -87,6 +108,7 @@ class Service:
             await save_step(connection, locked, step)
             await enqueue(connection, _queued(plan, step))
             await withdraw(connection, _unwanted(step))
+            await self._follow(connection, step)
         return step
 
     async def receive(self, run_id: RunID, artifact: Artifact) -> bool:

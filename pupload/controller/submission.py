@@ -4,34 +4,63 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from pupload.config import ControllerConfig
+from pupload.controller.intake import Intake
 from pupload.controller.objects import upload_key
 from pupload.controller.secrets import SecretBox
-from pupload.controller.service import Service
+from pupload.controller.service import Beginning, Service
 from pupload.controller.stores import Stores
 from pupload.controller.uploads import Uploads
 from pupload.controller.workers import unservable
-from pupload.db.runs import NewRun, NewUpload
+from pupload.db.runs import Caller, NewRun, NewUpload
 from pupload.errors import InvalidFlow, InvalidRequest, PuploadError
 from pupload.flow.model import Flow, FlowStore
 from pupload.flow.nodedef import NodeDef
-from pupload.flow.plan import Plan, Source
+from pupload.flow.plan import Edge, NodeID, Plan, Source
+from pupload.flow.request import RunRequest
 from pupload.run.state import Artifact, RunID
 from pupload.stores.base import Store
 from pupload.tiers import Tier
 
 
 @dataclass(frozen=True, slots=True)
-class Submitted:
-    """A request to run a flow. `sha256` is that of its body; it goes with the idempotency key."""
+class Definition:
+    """What is to be run, as it was posted or published.
+
+    `version` is "" for a flow that is not kept, "draft", or a number; `digest` "" is found by compiling. `images` are
+    the exact images that a published version runs, by the reference that its defs write.
+    """
 
     flow: Flow
     defs: Sequence[NodeDef]
-    idempotency_key: str | None
-    sha256: bytes
+    version: str = ""
+    digest: str = ""
+    images: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One run to be made: of what, how, and on whose behalf.
+
+    `kept` are nodes that an earlier run has been through, `present` the objects that need not be made again, by edge.
+    `only` are the nodes that may run, None for all. `sha256` is that of the whole request; it goes with the key.
+    """
+
+    definition: Definition
+    request: RunRequest = field(default_factory=RunRequest)
+    kept: frozenset[NodeID] = frozenset()
+    present: Mapping[Edge, Artifact] = field(default_factory=dict)
+    only: frozenset[NodeID] | None = None
+    session_id: str = ""
+    caller: Caller | None = None
+    root: str = ""
+    replay_of: str = ""
+    account: str = ""
+    idempotency_key: str | None = None
+    sha256: bytes = b""
 
 
 class Submission:
@@ -43,34 +72,48 @@ class Submission:
         service: Service,
         stores: Stores,
         uploads: Uploads,
+        intake: Intake,
         box: SecretBox,
         tiers: Mapping[str, Tier],
     ) -> None:
         self._config, self._service, self._stores, self._uploads = config, service, stores, uploads
-        self._box, self._tiers = box, tiers
+        self._intake, self._box, self._tiers = intake, box, tiers
 
-    async def submit(self, submitted: Submitted) -> RunID:
-        """The id of the run, stored before this returns.
+    async def start(self, start: Start) -> RunID:
+        """The id of the run, stored before this returns. Nothing is stored of a request that does not pass.
 
-        Errors: InvalidFlow with all findings; InvalidRequest for a static object or a store that is not there;
+        Errors: InvalidFlow with all findings; InvalidRequest for an input, object or store that is not there;
         Conflict for an idempotency key of another request.
         """
-        plan = await asyncio.to_thread(self._compile, submitted.flow, submitted.defs)
-        secrets = {store.name: store.read_params().secret_key.get_secret_value() for store in _declared(submitted.flow)}
+        flow = start.definition.flow
+        plan = await asyncio.to_thread(self._compile, flow, start.definition.defs)
+        secrets = {store.name: store.read_params().secret_key.get_secret_value() for store in _declared(flow)}
         await self._require_servable(plan)
+        await self._require_stores(plan, secrets)
         run_id = new_run_id()
-        present = await self._static_artifacts(run_id, plan, secrets)
-        timeout_s = plan.timeout_s or self._config.run_timeout_s
+        given = {Edge(edge): value for edge, value in start.request.inputs.items()}
+        taken = await self._intake.take(run_id, plan, given, lambda name: self._store(plan, secrets, name))
+        static = await self._static_artifacts(run_id, plan, secrets)
+        present = (*start.present.values(), *taken, *static)
+        skipped = frozenset() if start.only is None else frozenset(plan.nodes) - start.only - start.kept
+        beginning = Beginning(present, start.kept, skipped)
         new = NewRun(
             id=run_id,
             plan=plan,
-            timeout=timedelta(seconds=timeout_s),
-            uploads=self._new_uploads(run_id, plan),
+            timeout=timedelta(seconds=plan.timeout_s or self._config.run_timeout_s),
+            uploads=self._new_uploads(run_id, plan, beginning),
             secrets={name: self._box.seal(secret) for name, secret in secrets.items()},
-            idempotency_key=submitted.idempotency_key,
-            request_sha256=submitted.sha256 if submitted.idempotency_key else None,
+            session_id=start.session_id,
+            idempotency_key=start.idempotency_key,
+            request_sha256=start.sha256 if start.idempotency_key else None,
+            version=start.definition.version,
+            digest=start.definition.digest,
+            caller=start.caller,
+            root=start.root,
+            replay_of=start.replay_of,
+            account=start.account,
         )
-        stored, is_new = await self._service.create(new, present)
+        stored, is_new = await self._service.create(new, beginning)
         if is_new and new.uploads:
             self._uploads.expect(await self._uploads.awaited_by(stored))
         return stored
@@ -97,19 +140,22 @@ class Submission:
             if reasons:
                 raise InvalidRequest("no worker can run this flow", code="UNSERVABLE", details=list(reasons.values()))
 
-    def _new_uploads(self, run_id: RunID, plan: Plan) -> list[NewUpload]:
+    def _new_uploads(self, run_id: RunID, plan: Plan, beginning: Beginning) -> list[NewUpload]:
+        """What is still to come: the input edges without an object that a node which is to run reads."""
         limit = self._config.max_upload_bytes
+        present = {artifact.edge for artifact in beginning.present}
+        idle = beginning.kept | beginning.skipped
         return [
             NewUpload(edge.name, edge.store, upload_key(plan, edge, run_id), min(edge.max_size_bytes or limit, limit))
             for edge in plan.edges.values()
-            if edge.source is Source.UPLOAD
+            if edge.source is Source.UPLOAD and edge.name not in present and not idle.issuperset(edge.consumers)
         ]
 
     async def _static_artifacts(self, run_id: RunID, plan: Plan, secrets: Mapping[str, str]) -> tuple[Artifact, ...]:
-        static = [edge for edge in plan.edges.values() if edge.source is Source.STATIC]
-        await self._require_stores(plan, secrets)
         artifacts = []
-        for edge in static:
+        for edge in plan.edges.values():
+            if edge.source is not Source.STATIC:
+                continue
             key = upload_key(plan, edge, run_id)
             head = await (await self._store(plan, secrets, edge.store)).head(key)
             if head is None:

@@ -2,13 +2,14 @@
 
 -- name: insert_run
 -- Nothing comes back when the idempotency key is taken.
-INSERT INTO runs (id, flow_name, flow_version, digest, session_id, status, counts, deadline, idempotency_key, request_sha256)
-VALUES ($1, $2, $3, $4, $5, 'RUNNING', '{}', now() + $6::interval, $7, $8)
+INSERT INTO runs (id, flow_name, flow_version, digest, session_id, status, counts, deadline, idempotency_key,
+                  request_sha256, parent_run, parent_node, parent_attempt, root_run, replay_of, account)
+VALUES ($1, $2, $3, $4, $5, 'RUNNING', '{}', now() + $6::interval, $7, $8, $9, $10, $11, $12, $13, $14)
 ON CONFLICT (idempotency_key) DO NOTHING
 RETURNING now() AS now;
 
 -- name: insert_plan
-INSERT INTO run_plans VALUES ($1, $2);
+INSERT INTO run_plans (run_id, plan, documents, request) VALUES ($1, $2, $3, $4);
 
 -- name: insert_store_secrets
 INSERT INTO run_store_secrets SELECT $1, store, encrypted FROM unnest($2::text[], $3::bytea[]) AS t(store, encrypted);
@@ -71,10 +72,11 @@ SELECT $1, $2 + t.ord, t.type, t.node_id, t.at, t.data
 FROM unnest($3::text[], $4::text[], $5::timestamptz[], $6::json[]) WITH ORDINALITY AS t(type, node_id, at, data, ord);
 
 -- name: insert_artifacts
-INSERT INTO artifacts (run_id, edge, store, key, size_bytes, content_type, sha256, etag, node_id, attempt)
+INSERT INTO artifacts (run_id, edge, store, key, size_bytes, content_type, sha256, etag, node_id, attempt, origin)
 SELECT $1, t.*
-FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::int[])
-     AS t(edge, store, key, size_bytes, content_type, sha256, etag, node_id, attempt);
+FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::int[],
+            $11::text[])
+     AS t(edge, store, key, size_bytes, content_type, sha256, etag, node_id, attempt, origin);
 
 -- name: settle_uploads
 UPDATE uploads SET state = 'received' WHERE run_id = $1 AND edge = ANY($2::text[]);
@@ -195,9 +197,7 @@ UPDATE runs SET last_seq = last_seq + $2 WHERE id = $1 RETURNING last_seq - $2 A
 SELECT pg_notify('pupload_run', $1);
 
 -- name: run_header
-SELECT id, flow_name, flow_version, digest, session_id, status, status_reason, counts, failure, last_seq,
-       created_at, started_at, finished_at, deadline
-FROM runs WHERE id = $1;
+SELECT * FROM runs WHERE id = $1;
 
 -- name: nodes_of_run
 SELECT * FROM run_nodes WHERE run_id = $1 ORDER BY position;
@@ -225,8 +225,7 @@ SELECT seq, at, data FROM events
 WHERE run_id = $1 AND node_id = $2 AND type = 'node_log' AND seq > $3 ORDER BY seq LIMIT $4;
 
 -- name: list_runs
-SELECT id, flow_name, flow_version, session_id, status, status_reason, failure, counts, created_at, started_at, finished_at
-FROM runs
+SELECT * FROM runs
 WHERE ($1::text IS NULL OR flow_name = $1) AND ($2::text[] IS NULL OR status = ANY($2))
   AND ($3::text IS NULL OR session_id = $3) AND ($4::text IS NULL OR id < $4)
 ORDER BY id DESC LIMIT $5;

@@ -36,8 +36,21 @@ class NewUpload:
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """The node attempt of another run that a run is made for."""
+
+    run_id: RunID
+    node: NodeID
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run about to be stored. `secrets` are encrypted, by store name; `request_sha256` goes with the key."""
+    """A run about to be stored. `secrets` are encrypted, by store name; `request_sha256` goes with the key.
+
+    `documents` and `request` are the JSON of what was posted, without secrets. `root` is the run that all of this
+    began with, "" for the run itself.
+    """
 
     id: RunID
     plan: Plan
@@ -47,24 +60,37 @@ class NewRun:
     session_id: str = ""
     idempotency_key: str | None = None
     request_sha256: bytes | None = None
+    version: str = ""
+    digest: str = ""
+    documents: str = "{}"
+    request: str = "{}"
+    caller: Caller | None = None
+    root: str = ""
+    replay_of: str = ""
+    account: str = ""
 
 
 async def insert_run(connection: Connection, new: NewRun, run: Run) -> LockedRun | None:
     """The run stored and locked, every node as in `run`; None when its idempotency key is taken."""
+    caller = new.caller
     now = await connection.fetchval(
         SQL["insert_run"],
         new.id,
         new.plan.name,
-        "",
-        new.plan.digest,
+        new.version,
+        new.digest or new.plan.digest,
         new.session_id,
         new.timeout,
         new.idempotency_key,
         new.request_sha256,
+        *((caller.run_id, caller.node, caller.attempt) if caller else (None, None, None)),
+        new.root or new.id,
+        new.replay_of,
+        new.account,
     )
     if now is None:
         return None
-    await connection.execute(SQL["insert_plan"], new.id, dump_plan(new.plan).decode())
+    await connection.execute(SQL["insert_plan"], new.id, dump_plan(new.plan).decode(), new.documents, new.request)
     nodes = list(run.nodes.values())
     await connection.execute(
         SQL["insert_nodes"],
@@ -208,6 +234,7 @@ def artifact_of(row: asyncpg.Record) -> Artifact:
         etag=row["etag"],
         node=row["node_id"],
         attempt=row["attempt"],
+        origin=row["origin"],
     )
 
 
@@ -244,6 +271,7 @@ async def _insert_artifacts(connection: Connection, run_id: RunID, artifacts: Se
         [artifact.etag for artifact in artifacts],
         [artifact.node for artifact in artifacts],
         [artifact.attempt for artifact in artifacts],
+        [artifact.origin for artifact in artifacts],
     )
     await connection.execute(SQL["settle_uploads"], run_id, [artifact.edge for artifact in artifacts])
 

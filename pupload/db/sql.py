@@ -1,4 +1,4 @@
-"""Named SQL: every statement of the project stands in `queries.sql`, described, and is called by its name."""
+"""Named SQL: every statement of the project stands in a `.sql` file here, described, and is called by its name."""
 
 import re
 from collections.abc import Mapping
@@ -17,4 +17,15 @@ def named_queries(text: str) -> Mapping[str, str]:
     return {name: body.strip().rstrip(";") for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
-SQL = named_queries((files("pupload.db") / "queries.sql").read_text())
+def _all_queries() -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for file in sorted(files("pupload.db").iterdir(), key=lambda each: each.name):
+        if file.name.endswith(".sql"):
+            named = named_queries(file.read_text())
+            if twice := found.keys() & named.keys():
+                raise ValueError(f"two statements are named {min(twice)}")
+            found |= named
+    return found
+
+
+SQL = _all_queries()

@@ -12,10 +12,16 @@ from pupload.run.state import Artifact
 
 @dataclass(frozen=True, slots=True)
 class RunCreated:
-    """The run was accepted. `present` are the artifacts that exist from the start: static wells, inline inputs."""
+    """The run was accepted.
+
+    `present` are the artifacts that exist from the start: static wells, given inputs, and what the `kept` nodes wrote
+    in an earlier run. A kept node is COMPLETE without an attempt of its own; a skipped one is not wanted.
+    """
 
     at: datetime
     present: tuple[Artifact, ...] = ()
+    kept: frozenset[NodeID] = frozenset()
+    skipped: frozenset[NodeID] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,10 @@ class NodeSucceeded:
 
 @dataclass(frozen=True, slots=True)
 class NodeFailed:
-    """The attempt ended badly. `final` says that another try cannot help; `jitter` is random in [0, 1)."""
+    """The attempt ended badly. `final` says that another try cannot help; `jitter` is random in [0, 1).
+
+    `code` is what the run's error is called if it ends of this; "" is `NODE_` and the reason.
+    """
 
     at: datetime
     node: NodeID
@@ -60,6 +69,7 @@ class NodeFailed:
     exit_code: int | None = None
     final: bool = False
     jitter: float = field(default=0.0)
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,8 @@ class Artifact:
     """An object bound to an edge.
 
     `sha256` and `content_type` of an upload are "" until a worker has read its bytes. `etag` is the store's mark of
-    exactly this content; a later overwrite has another. `attempt` is 0 for what no node made.
+    exactly this content; a later overwrite has another. `attempt` is 0 for what no node made. `origin` is the id of
+    the run or file that the object belongs to, "" where it is this run's own.
     """
 
     edge: Edge
@@ -85,6 +86,7 @@ class Artifact:
     etag: str = ""
     node: NodeID | None = None
     attempt: int = 0
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,9 +102,11 @@ def _refuse_foreign_edges(plan: Plan, event: Event) -> None:
     An edge is fed either from outside or by its producer; a producer speaks of each of its outputs exactly once.
     """
     match event:
-        case RunCreated(present=artifacts):
+        case RunCreated(present=artifacts, kept=kept, skipped=skipped):
             edges = [artifact.edge for artifact in artifacts]
-            if len(set(edges)) < len(edges) or any(plan.edges[edge].source is None for edge in edges):
+            theirs = [plan.edges[edge].producer for edge in edges]
+            foreign = any(producer is not None and producer not in kept for producer in theirs)
+            if len(set(edges)) < len(edges) or foreign or kept & skipped:
                 raise Defect(f"a run cannot begin with exactly these objects present: {edges}")
         case UploadReceived(artifact=artifact):
             if plan.edges[artifact.edge].source is None:
@@ -245,9 +247,26 @@ def _ending(run: Run) -> dict[str, object]:
 def _create(draft: _Draft, event: RunCreated) -> None:
     draft.started_at = event.at
     draft.record(RecordType.RUN_STARTED, FlowName=draft.plan.name)
-    draft.ready.extend(node.id for node in draft.before.nodes.values() if not node.unresolved)
+    for node_id in event.kept:
+        draft.finish(draft.nodes[node_id], NodeStatus.COMPLETE)
+    for node_id in event.skipped:
+        draft.finish(replace(draft.nodes[node_id], error="skipped: not asked for"), NodeStatus.SKIPPED)
+    draft.ready.extend(n.id for n in draft.nodes.values() if n.status is NodeStatus.IDLE and not n.unresolved)
     for artifact in event.present:
-        _receive(draft, artifact)
+        if draft.plan.edges[artifact.edge].source is None:
+            draft.add(artifact)
+        else:
+            _receive(draft, artifact)
+    _resolve_what_never_comes(draft, event)
+
+
+def _resolve_what_never_comes(draft: _Draft, event: RunCreated) -> None:
+    """Kept nodes wrote what is present and no more; skipped ones write nothing."""
+    present = {artifact.edge for artifact in event.present}
+    for node_id in sorted(event.kept | event.skipped, key=lambda each: draft.plan.nodes[each].position):
+        for output in draft.plan.nodes[node_id].outputs:
+            if output.edge not in present:
+                draft.resolve(output.edge, exists=False)
 
 
 def _receive(draft: _Draft, artifact: Artifact) -> None:
@@ -334,7 +353,7 @@ def _give_up(draft: _Draft, node: Node, event: NodeFailed) -> None:
         Message=event.message,
         ExitCode=event.exit_code,
     )
-    failure = Failure(f"NODE_{event.reason.name}", event.message, node.id)
+    failure = Failure(event.code or f"NODE_{event.reason.name}", event.message, node.id)
     if draft.plan.fail_fast:
         draft.end_early(End.NODE_FAILED, failure)
         return

@@ -12,6 +12,7 @@ from pupload.config import ControllerConfig
 from pupload.controller.app import wire
 from pupload.controller.claims import KnownWorker
 from pupload.controller.reconcile import Reconciler
+from pupload.controller.service import Beginning
 from pupload.controller.state import Parts
 from pupload.controller.workers import add_worker
 from pupload.db.pool import Database, open_database
@@ -97,9 +98,7 @@ async def a_desk(dsn: str, folder: Path, connections: int = 2) -> AsyncIterator[
         await database.close()
 
 
-def a_new_run(
-    run_id: str, plan: Plan, key: str | None = None, body: bytes = b"body"
-) -> tuple[NewRun, tuple[Artifact, ...]]:
+def a_new_run(run_id: str, plan: Plan, key: str | None = None, body: bytes = b"body") -> tuple[NewRun, Beginning]:
     """The run and what is present at its start."""
     uploads = [
         NewUpload(edge.name, edge.store, f"{run_id}/{edge.name}/0", 1000)
@@ -116,7 +115,7 @@ def a_new_run(
         idempotency_key=key,
         request_sha256=body if key else None,
     )
-    return new, tuple(present)
+    return new, Beginning(tuple(present))
 
 
 def an_upload(run_id: str, edge: str) -> Artifact:

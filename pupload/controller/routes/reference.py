@@ -9,7 +9,7 @@ from aiohttp import web
 from pupload.controller.routes.answering import answer, can_be_stored
 from pupload.controller.routes.runs import run_id_of
 from pupload.controller.state import parts_of
-from pupload.controller.submission import Submitted
+from pupload.controller.submission import Definition, Start
 from pupload.errors import InvalidRequest, NotFound, TooLarge
 from pupload.flow.load import load_documents, read_json
 
@@ -29,7 +29,8 @@ async def test_flow(request: web.Request) -> web.Response:
     if ignored:
         _LOG.warning("ignored unknown members: %s", ", ".join(ignored[:20]))
     key = idempotency_key(request)
-    run_id = await parts.submission.submit(Submitted(flow, defs, key, hashlib.sha256(body).digest()))
+    start = Start(Definition(flow, defs), idempotency_key=key, sha256=hashlib.sha256(body).digest())
+    run_id = await parts.submission.start(start)
     return answer(await parts.views.run(run_id))
 
 
