@@ -51,6 +51,24 @@ class StoreAddress:
     secure: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Multipart:
+    """An object that is uploaded in parts, before it is one. `id` is the store's own name for the upload."""
+
+    key: str
+    id: str
+    content_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part that has arrived whole. Numbers begin at 1."""
+
+    number: int
+    size_bytes: int
+    etag: str
+
+
 class Store(Protocol):
     """One bucket.
 
@@ -100,6 +118,38 @@ class Store(Protocol):
 
         Errors: Malformed where `chunks` is shorter or longer than `size_bytes`; what `chunks` raises, as it is.
         """
+        ...
+
+    async def begin_multipart(self, key: str, content_type: str = "") -> Multipart:
+        """An upload in parts, which leaves no object at `key` before it is completed."""
+        ...
+
+    def sign_part(
+        self, multipart: Multipart, number: int, expires_s: float, *, public: bool, size_bytes: int
+    ) -> SignedRequest:
+        """A URL that writes one part of exactly `size_bytes`, once or often, until it expires or the upload ends.
+
+        Only the same bytes may be sent twice: some servers refuse to replace a part. Every part but the last has at
+        least 5 MB, none more than 5 GB.
+        """
+        ...
+
+    async def list_parts(self, multipart: Multipart) -> list[Part]:
+        """The parts that are there, by number.
+
+        Errors: NotFound where the upload has ended, or its server has forgotten it.
+        """
+        ...
+
+    async def complete_multipart(self, multipart: Multipart, parts: Sequence[Part]) -> Head:
+        """The object of `parts`, in their order, whole or not at all; the upload has ended then.
+
+        Errors: NotFound as in `list_parts`.
+        """
+        ...
+
+    async def abort_multipart(self, multipart: Multipart) -> None:
+        """Returns when nothing is left of the upload; one that has ended is fine."""
         ...
 
     async def get(self, key: str, limit_bytes: int) -> bytes:

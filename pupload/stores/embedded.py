@@ -1,17 +1,19 @@
 """The store that needs no set-up: rclone over plain folders, and a watch on those folders."""
 
+import asyncio
 import os
+import secrets
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Self
 
 from watchfiles import Change, watch
 
-from pupload.errors import StoreUnavailable
+from pupload.errors import NotFound, StoreUnavailable
 from pupload.flow.plan import DEFAULT_STORE
-from pupload.stores.base import Head, StoreAddress
+from pupload.stores.base import Head, Multipart, Part, SignedRequest, StoreAddress
 from pupload.stores.hints import hints
 from pupload.stores.keeping import TEMPORARY
 from pupload.stores.rclone import HOST, Rclone
@@ -22,6 +24,8 @@ _STEP_MS = 4
 """Between two looks at what the kernel told; less would cost a processor that has nothing to do more than it gains."""
 
 _DEBOUNCE_MS = 20
+_CHUNK_BYTES = 1024 * 1024
+_BEGUN = "0"
 
 
 class EmbeddedStore(S3Store):
@@ -29,6 +33,11 @@ class EmbeddedStore(S3Store):
 
     What a user may notice: a copy keeps its source's time, `a` and `a/b` cannot both be objects, names longer than a
     file's (255 bytes between two slashes) are refused as the server's own fault.
+
+    Parts of an upload are objects of their own, in a folder beside the object that they become: rclone keeps parts
+    that come out of order in memory, refuses to replace one, and forgets all of them when it ends. They are put
+    together through the server, as it would not notice a file that came to its folder by itself; until that is done
+    they take their room twice.
     """
 
     # The server copies whole objects of any size, and none in parts.
@@ -60,6 +69,43 @@ class EmbeddedStore(S3Store):
     def watch(self) -> AsyncGenerator[str, None]:
         return hints(self.name, Folder(self.folder))
 
+    async def begin_multipart(self, key: str, content_type: str = "") -> Multipart:
+        multipart = Multipart(key, secrets.token_hex(8), content_type)
+        await self.put(_part_key(multipart, _BEGUN), b"", "")
+        return multipart
+
+    def sign_part(
+        self, multipart: Multipart, number: int, expires_s: float, *, public: bool, size_bytes: int
+    ) -> SignedRequest:
+        return self.sign_put(_part_key(multipart, str(number)), expires_s, public=public, size_bytes=size_bytes)
+
+    async def list_parts(self, multipart: Multipart) -> list[Part]:
+        heads = [head async for head in self.list(_part_key(multipart, ""))]
+        if not heads:
+            raise NotFound(f"store {self.name!r} has no upload {multipart.id} of {multipart.key}")
+        parts = [Part(int(head.key.rpartition("/")[2]), head.size_bytes, head.etag) for head in heads]
+        return sorted((part for part in parts if part.number), key=lambda part: part.number)
+
+    async def complete_multipart(self, multipart: Multipart, parts: Sequence[Part]) -> Head:
+        size_bytes = sum(part.size_bytes for part in parts)
+        chunks = self._joined([_part_key(multipart, str(part.number)) for part in parts])
+        head = await self.put_stream(multipart.key, chunks, size_bytes, multipart.content_type)
+        await self.abort_multipart(multipart)
+        return head
+
+    async def abort_multipart(self, multipart: Multipart) -> None:
+        await self.delete([head.key async for head in self.list(_part_key(multipart, ""))])
+
+    async def _joined(self, keys: Sequence[str]) -> AsyncIterator[bytes]:
+        for key in keys:
+            try:
+                file = await asyncio.to_thread((self.folder / key).open, "rb")
+            except FileNotFoundError as error:
+                raise NotFound(f"store {self.name!r} has no part {key}") from error
+            with file:
+                while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
+                    yield chunk
+
     async def close(self) -> None:
         await super().close()
         await self.server.close()
@@ -74,6 +120,11 @@ class EmbeddedStore(S3Store):
         except OSError:
             return ""
         return f"{file.st_ino:x}-{file.st_mtime_ns:x}"
+
+
+def _part_key(multipart: Multipart, name: str) -> str:
+    folder, slash, _ = multipart.key.rpartition("/")
+    return f"{folder}{slash}.parts-{multipart.id}/{name}"
 
 
 class Folder:

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
@@ -16,14 +16,14 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from pupload.errors import NotFound, StoreUnavailable, TooLarge
-from pupload.stores.base import Head, SignedRequest, StoreAddress
+from pupload.stores.base import Head, Multipart, Part, SignedRequest, StoreAddress
 from pupload.stores.clients import THREADS, Clients
 from pupload.stores.faults import missing_bucket, refusal, status_of, translated, unreachable
 from pupload.stores.upload import Uploads, WholeBody
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CopySourceTypeDef, ListObjectsV2OutputTypeDef
+    from mypy_boto3_s3.type_defs import CopySourceTypeDef, ListObjectsV2OutputTypeDef, ListPartsOutputTypeDef
 
 T = TypeVar("T")
 
@@ -45,6 +45,7 @@ class S3Store:
     """Beyond this, S3 copies only in parts."""
     copy_part_bytes = _COPY_PART_BYTES
     keys_a_page = _KEYS_AT_ONCE
+    parts_a_page = _KEYS_AT_ONCE
 
     def __init__(self, address: StoreAddress) -> None:
         self.name = address.name
@@ -104,6 +105,47 @@ class S3Store:
         if status != HTTPStatus.OK:
             raise refusal(self.address, about, status, code)
         return await self._written(key, about)
+
+    async def begin_multipart(self, key: str, content_type: str = "") -> Multipart:
+        about = f"begin to write {key} in parts"
+        upload_id = await self._ask(about, partial(self._begin_multipart, key, content_type))
+        return Multipart(key, upload_id, content_type)
+
+    def sign_part(
+        self, multipart: Multipart, number: int, expires_s: float, *, public: bool, size_bytes: int
+    ) -> SignedRequest:
+        url = self._clients.signing(public=public).generate_presigned_url(
+            "upload_part",
+            Params={
+                "Bucket": self._bucket,
+                "Key": multipart.key,
+                "UploadId": multipart.id,
+                "PartNumber": number,
+                "ContentLength": size_bytes,
+            },
+            ExpiresIn=_whole_seconds(expires_s),
+        )
+        return SignedRequest(url, {"Content-Length": str(size_bytes)})
+
+    async def list_parts(self, multipart: Multipart) -> list[Part]:
+        found: dict[int, Part] = {}
+        last, more = 0, True
+        while more:
+            page = await self._ask(f"list the parts of {multipart.key}", partial(self._parts, multipart, last))
+            for each in page.get("Parts", ()):
+                found[each["PartNumber"]] = Part(each["PartNumber"], each["Size"], each["ETag"])
+            # rclone begins a page with the part that the last one ended with.
+            more = page.get("IsTruncated", False) and max(found, default=0) > last
+            last = max(found, default=0)
+        return [found[number] for number in sorted(found)]
+
+    async def complete_multipart(self, multipart: Multipart, parts: Sequence[Part]) -> Head:
+        about = f"complete {multipart.key}"
+        return await self._ask(about, partial(self._complete_multipart, multipart, parts))
+
+    async def abort_multipart(self, multipart: Multipart) -> None:
+        with suppress(NotFound):
+            await self._ask(f"abort {multipart.key}", partial(self._abort_multipart, multipart))
 
     async def get(self, key: str, limit_bytes: int) -> bytes:
         return await self._ask(f"read {key}", partial(self._get, key, limit_bytes))
@@ -167,6 +209,33 @@ class S3Store:
     def _put(self, key: str, content: bytes, content_type: str, client: "S3Client") -> Head:
         client.put_object(Bucket=self._bucket, Key=key, Body=content, ContentType=content_type or _ANY_TYPE)
         return self._present(key, client)
+
+    def _begin_multipart(self, key: str, content_type: str, client: "S3Client") -> str:
+        begun = client.create_multipart_upload(Bucket=self._bucket, Key=key, ContentType=content_type or _ANY_TYPE)
+        return begun["UploadId"]
+
+    def _parts(self, multipart: Multipart, after: int, client: "S3Client") -> "ListPartsOutputTypeDef":
+        return client.list_parts(
+            Bucket=self._bucket,
+            Key=multipart.key,
+            UploadId=multipart.id,
+            PartNumberMarker=after,
+            MaxParts=self.parts_a_page,
+        )
+
+    def _complete_multipart(self, multipart: Multipart, parts: Sequence[Part], _asking: "S3Client") -> Head:
+        # Putting the parts together may take a server minutes, like a copy.
+        client = self._clients.copying()
+        client.complete_multipart_upload(
+            Bucket=self._bucket,
+            Key=multipart.key,
+            UploadId=multipart.id,
+            MultipartUpload={"Parts": [{"PartNumber": part.number, "ETag": part.etag} for part in parts]},
+        )
+        return self._present(multipart.key, client)
+
+    def _abort_multipart(self, multipart: Multipart, client: "S3Client") -> None:
+        client.abort_multipart_upload(Bucket=self._bucket, Key=multipart.key, UploadId=multipart.id)
 
     def _get(self, key: str, limit_bytes: int, client: "S3Client") -> bytes:
         answer = client.get_object(Bucket=self._bucket, Key=key)

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import io
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ import pytest
 from yarl import URL
 
 from pupload.errors import Forbidden, Malformed, NotFound, StoreUnavailable, TooLarge
-from pupload.stores.base import SignedRequest, Store, StoreAddress
+from pupload.stores.base import Multipart, Part, SignedRequest, Store, StoreAddress
 from pupload.stores.embedded import EmbeddedStore
 from pupload.stores.open import open_store
 from pupload.stores.s3 import S3Store
@@ -112,7 +113,7 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def sent(client: aiohttp.ClientSession, request: SignedRequest, content: bytes) -> int:
+async def sent(client: aiohttp.ClientSession, request: SignedRequest, content: bytes | io.BytesIO) -> int:
     async with client.put(URL(request.url, encoded=True), data=content, headers=request.headers) as answer:
         return answer.status
 
@@ -407,6 +408,84 @@ async def test_a_server_that_does_not_answer_is_unavailable_and_nothing_signed_i
 async def test_signed_addresses_and_secrets_do_not_show_in_what_is_printed(case: Case) -> None:
     assert "Signature" not in repr(case.store.sign_put("k", 60, public=True))
     assert case.address.secret_key not in repr(case.address)
+
+
+PART = 5 * MB
+"""The smallest part that every server takes, but for the last one."""
+
+
+async def sent_part(client: aiohttp.ClientSession, store: Store, upload: Multipart, number: int, content: bytes) -> int:
+    request = store.sign_part(upload, number, 60, public=True, size_bytes=len(content))
+    return await sent(client, request, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("key", ["run/edge/0", "at-the-top", "grüße/a b+c%.bin"])
+async def test_parts_become_one_object_when_they_are_completed_and_not_before(
+    store: Store, client: aiohttp.ClientSession, key: str
+) -> None:
+    upload = await store.begin_multipart(key, "image/tiff")
+    assert await store.list_parts(upload) == []
+    for number, content in enumerate([b"a" * PART, b"b" * PART, b"c"], start=1):
+        assert await sent_part(client, store, upload, number, content) == HTTPStatus.OK
+    parts = await store.list_parts(upload)
+    assert [(part.number, part.size_bytes) for part in parts] == [(1, PART), (2, PART), (3, 1)]
+    assert await store.head(key) is None
+    head = await store.complete_multipart(upload, parts)
+    assert (head.key, head.size_bytes, head.content_type) == (key, 2 * PART + 1, "image/tiff")
+    assert head == await store.head(key)
+    assert await store.get(key, 3 * PART) == b"a" * PART + b"b" * PART + b"c"
+    assert await keys_below(store, "") == [key]
+
+
+async def test_parts_may_come_in_any_order_and_twice(store: Store, client: aiohttp.ClientSession) -> None:
+    upload = await store.begin_multipart("k")
+    for number in (2, 1, 2, 1):
+        assert await sent_part(client, store, upload, number, bytes([number]) * PART) == HTTPStatus.OK
+    await store.complete_multipart(upload, await store.list_parts(upload))
+    assert await store.get("k", 2 * PART) == b"\1" * PART + b"\2" * PART
+
+
+async def test_all_parts_are_listed_over_many_pages(case: Case, client: aiohttp.ClientSession) -> None:
+    assert isinstance(case.store, S3Store)
+    case.store.parts_a_page = case.store.keys_a_page = 2
+    upload = await case.store.begin_multipart("k")
+    for number in range(1, 13):
+        await sent_part(client, case.store, upload, number, b"x" * number)
+    assert [part.number for part in await case.store.list_parts(upload)] == list(range(1, 13))
+    await case.store.abort_multipart(upload)
+
+
+async def test_of_an_aborted_upload_nothing_is_left(store: Store, client: aiohttp.ClientSession) -> None:
+    upload = await store.begin_multipart("k")
+    await sent_part(client, store, upload, 1, b"x")
+    for _ in range(2):
+        await store.abort_multipart(upload)
+    assert await keys_below(store, "") == []
+    with pytest.raises(NotFound):
+        await store.list_parts(upload)
+    # moto breaks down over it.
+    with pytest.raises((NotFound, StoreUnavailable)):
+        await store.complete_multipart(upload, [Part(1, 1, '"e"')])
+    assert await store.head("k") is None
+
+
+async def test_two_uploads_of_one_key_do_not_meet(store: Store, client: aiohttp.ClientSession) -> None:
+    first, second = await store.begin_multipart("k"), await store.begin_multipart("k")
+    await sent_part(client, store, first, 1, b"first")
+    await sent_part(client, store, second, 1, b"other one")
+    assert [part.size_bytes for part in await store.list_parts(first)] == [5]
+    await store.complete_multipart(first, await store.list_parts(first))
+    await store.abort_multipart(second)
+    assert await store.get("k", 10) == b"first"
+
+
+async def test_a_signed_part_has_the_size_that_was_signed(strict: Case, client: aiohttp.ClientSession) -> None:
+    upload = await strict.store.begin_multipart("k")
+    request = strict.store.sign_part(upload, 1, 60, public=True, size_bytes=5)
+    assert request.headers == {"Content-Length": "5"}
+    assert await sent(client, replace(request, headers={}), b"longer than that") == HTTPStatus.FORBIDDEN
+    assert await sent(client, request, b"right") == HTTPStatus.OK
+    await strict.store.abort_multipart(upload)
 
 
 @pytest.fixture
