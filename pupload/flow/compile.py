@@ -58,6 +58,20 @@ def compile_plan(
     Errors: InvalidRequest for parameters that do not fit the flow, or that make a key unsafe.
     """
     values = bind_parameters(flow.parameters, parameters or {})
+    filled = _filled(open_plan(flow, defs, tiers=tiers, node_timeout_s=node_timeout_s, stores=stores), values)
+    _require_safe_keys(filled)
+    return filled
+
+
+def open_plan(
+    flow: Flow,
+    defs: Sequence[NodeDef],
+    *,
+    tiers: Mapping[str, Tier],
+    node_timeout_s: float,
+    stores: Collection[str] = (DEFAULT_STORE,),
+) -> Plan:
+    """As `compile_plan`, its parameters still open: what the digest is of."""
     surveyed = survey(flow, defs, tiers=tiers, stores=stores, max_nodes=len(flow.nodes))
     order = FlowGraph(len(flow.nodes), surveyed.arcs()).order()
     nodes = [_node(surveyed, place, position, node_timeout_s) for position, place in enumerate(order)]
@@ -69,9 +83,7 @@ def compile_plan(
         timeout_s=_seconds(flow.timeout),
         fail_fast=flow.fail_fast,
     )
-    filled = _filled(replace(plan, digest=_digest(plan, flow)), values)
-    _require_safe_keys(filled)
-    return filled
+    return replace(plan, digest=_digest(plan, flow))
 
 
 def _node(surveyed: Survey, place: int, position: int, node_timeout_s: float) -> NodePlan:
@@ -86,7 +98,7 @@ def _node(surveyed: Survey, place: int, position: int, node_timeout_s: float) ->
         image=definition.image,
         tier=surveyed.tiers[node.tier or definition.tier or DEFAULT_TIER],
         argv=argv,
-        env=dict(sorted(definition.env.items())),
+        env=dict(sorted((definition.env | node.env).items())),
         flags=_flags(node, definition),
         flag_names=_flag_names(argv or (), surveyed.ports[place], node, definition),
         inputs=tuple(_input(port) for port in surveyed.ports[place] if port.side == "Inputs"),
@@ -167,6 +179,7 @@ def _edge(surveyed: Survey, name: str) -> EdgePlan:
         primary=well.primary,
         types=types,
         extension=extension_of(types),
+        output=bool(producers) and (not consumers or name in surveyed.wells),
     )
 
 

@@ -5,10 +5,11 @@ What a rule reports as a finding survives parsing as plain text; only a wrong JS
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from pupload.document import Document
+from pupload.flow.names import ENV_NAME
 from pupload.units import parse_size
 
 
@@ -55,6 +56,13 @@ def _env(value: object) -> object:
     }
 
 
+def _env_names(env: dict[str, str]) -> dict[str, str]:
+    bad = [name for name in env if not ENV_NAME.fullmatch(name)]
+    if bad:
+        raise PydanticCustomError("env", "{name} is no name of an environment variable", {"name": repr(bad[0])})
+    return env
+
+
 def flag_text(value: str | float) -> str:
     """`value` as a program reads it: true or false, whole numbers without a fraction.
 
@@ -83,5 +91,5 @@ Strings = Annotated[list[str], BeforeValidator(_strings)]
 Size = Annotated[int, BeforeValidator(_size)]
 """Bytes, written as `512mb` or as a number."""
 
-Env = Annotated[dict[str, str], BeforeValidator(_env)]
+Env = Annotated[dict[str, str], BeforeValidator(_env), AfterValidator(_env_names)]
 """Environment variables; numbers, true and false are taken as their text."""

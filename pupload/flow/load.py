@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError
@@ -15,15 +15,19 @@ from pupload.flow.given import Given
 from pupload.flow.model import Flow
 from pupload.flow.nodedef import NodeDef
 from pupload.flow.paths import json_path
+from pupload.flow.request import RunRequest
 
 MAX_DEPTH = 32
 MAX_ELEMENTS = 100_000
 """Longest list or object; larger than any flow that is allowed, and small enough to name its problems."""
 MAX_CHARACTERS = 65_536
 """Longest text; a program's argument can hardly be longer."""
+MAX_VALUE = 64 * 1024**2
+"""Longest text in a request outside its documents: an input's value, which becomes a file. The body's limit is less."""
 MAX_PROBLEMS = 200
 """Problems named in one answer."""
 
+_DOCUMENTS = {"flow", "nodedefs"}
 _PLAIN_MESSAGES = {
     "model_type": "write an object, { }",
     "dict_type": "write an object, { }",
@@ -44,6 +48,16 @@ class FlowDocuments(Given):
 
     flow: Flow
     node_defs: list[NodeDef] = Field(default_factory=list)
+
+
+class PostedRun(RunRequest):
+    """A flow that is not kept, and how it is to be run."""
+
+    flow: Flow
+    node_defs: list[NodeDef] = Field(default_factory=list)
+
+
+R = TypeVar("R", bound=RunRequest)
 
 
 def read_json(body: bytes) -> object:
@@ -73,6 +87,21 @@ def load_documents(body: object, *, lenient: bool) -> tuple[Flow, list[NodeDef],
     return read.flow, read.node_defs, ignored
 
 
+def load_request(body: object, kind: type[R]) -> R:
+    """The request to run a flow, as a document of `kind`.
+
+    Errors: InvalidRequest with all problems as details `{Path, Message}`, whatever `body` is.
+    """
+    parts = body if isinstance(body, dict) else {}
+    documents = {name: value for name, value in parts.items() if fold(str(name)) in _DOCUMENTS}
+    _require_sane(documents)
+    _require_sane({name: v for name, v in parts.items() if name not in documents}, most_characters=MAX_VALUE)
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise _refusal([_problem(e) for e in error.errors(include_url=False, include_input=False)]) from error
+
+
 def _require_both(body: object) -> None:
     given = {fold(str(name)) for name in body} if isinstance(body, dict) else set()
     absent = [name for name in ("Flow", "NodeDefs") if fold(name) not in given]
@@ -91,13 +120,13 @@ def _problem(error: ErrorDetails) -> dict[str, str]:
     return {"Path": json_path(error["loc"]), "Message": message}
 
 
-def _require_sane(body: object) -> None:
+def _require_sane(body: object, most_characters: int = MAX_CHARACTERS) -> None:
     """Refuse what no document needs and what breaks those that store it: depth, sheer length, NUL, NaN."""
     waiting: list[tuple[Steps, object]] = [((), body)]
     problems: list[dict[str, str]] = []
     while waiting and len(problems) < MAX_PROBLEMS:
         path, value = waiting.pop()
-        fault = _fault(path, value)
+        fault = _fault(path, value, most_characters)
         if fault:
             problems.append({"Path": json_path(path), "Message": fault})
         elif isinstance(value, dict):
@@ -109,14 +138,14 @@ def _require_sane(body: object) -> None:
         raise _refusal(problems)
 
 
-def _fault(path: Steps, value: object) -> str:
+def _fault(path: Steps, value: object, most_characters: int) -> str:
     match value:
         case dict() | list() if len(path) > MAX_DEPTH:
             return f"nested deeper than {MAX_DEPTH}"
         case dict() | list() if len(value) > MAX_ELEMENTS:
             return f"more than {MAX_ELEMENTS} elements"
         case str():
-            return _text_fault(value)
+            return _text_fault(value, most_characters)
         case float() if not math.isfinite(value):
             return "not a finite number"
         case int() if abs(value) >= 2**63:
@@ -125,9 +154,9 @@ def _fault(path: Steps, value: object) -> str:
             return ""
 
 
-def _text_fault(text: str) -> str:
-    if len(text) > MAX_CHARACTERS:
-        return f"a text has at most {MAX_CHARACTERS} characters"
+def _text_fault(text: str, most_characters: int) -> str:
+    if len(text) > most_characters:
+        return f"a text has at most {most_characters} characters"
     if "\0" in text:
         return "a text must not hold the character NUL"
     try:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field, JsonValue, SecretStr, field_serializer
 
 from pupload.document import fold
-from pupload.flow.given import Given, Scalar, Size, Text
+from pupload.flow.given import Env, Given, Scalar, Size, Text
 
 DEFAULT_LOCATION = "us-east-1"
 
@@ -100,7 +100,9 @@ class FlowFlag(Given):
 
 
 class FlowNode(Given):
-    """One step of the flow. `tier`, `timeout` and `max_attempts` override the def's; 0 attempts are as absent."""
+    """One step of the flow. `tier`, `timeout` and `max_attempts` override the def's, `env` adds to it; 0 attempts are
+    as absent.
+    """
 
     id: Text = ""
     uses: Text = ""
@@ -111,6 +113,7 @@ class FlowNode(Given):
     timeout: Text | None = None
     tier: Text | None = None
     max_attempts: int = Field(default=0, ge=0, le=1000)
+    env: Env = Field(default_factory=dict, max_length=256)
 
 
 class Flow(Given):
@@ -125,3 +128,4 @@ class Flow(Given):
     nodes: list[FlowNode] = Field(default_factory=list)
     fail_fast: bool = True
     evals: list[JsonValue] = Field(default_factory=list)
+    allow_image_override: bool = False

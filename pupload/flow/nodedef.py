@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from pupload.flow.given import Env, Given, Scalar, Strings, Text
-from pupload.flow.names import ENV_NAME, PORT_NAME
+from pupload.flow.names import PORT_NAME
 from pupload.flow.plan import Reason
 
 ANY_TYPE = "*/*"
@@ -41,13 +41,6 @@ def _port_name(name: str) -> str:
     raise PydanticCustomError(
         "name", "a name has letters, digits, '_', '-' and '.', at most 128, and begins with none of the last two"
     )
-
-
-def _env_names(env: dict[str, str]) -> dict[str, str]:
-    bad = [name for name in env if not ENV_NAME.fullmatch(name)]
-    if bad:
-        raise PydanticCustomError("env", "{name} is no name of an environment variable", {"name": repr(bad[0])})
-    return env
 
 
 PortName = Annotated[str, AfterValidator(_port_name)]
@@ -122,7 +115,7 @@ class NodeDef(Given):
     timeout: Text | None = None
     network: Literal["none", "egress"] = "none"
     user: Text | None = None
-    env: Annotated[Env, AfterValidator(_env_names)] = Field(default_factory=dict, max_length=256)
+    env: Env = Field(default_factory=dict, max_length=256)
     access: Literal["files", "urls"] = "files"
 
     @model_validator(mode="after")

@@ -105,7 +105,8 @@ class EdgePlan:
     """One edge: who writes it, who reads it, where its object is kept.
 
     Exactly one of `producer` and `source` is set. `key` is the template of a well that has one of its own; None is the
-    default key. Units: `lifetime_s` seconds, `max_size_bytes` bytes.
+    default key. `output` marks what a call of the flow is answered with: what a node writes and nobody reads, or a
+    well of its own keeps. Units: `lifetime_s` seconds, `max_size_bytes` bytes.
     """
 
     name: Edge
@@ -119,6 +120,7 @@ class EdgePlan:
     primary: bool = False
     types: tuple[str, ...] = ("*/*",)
     extension: str = ""
+    output: bool = False
 
 
 @dataclass(frozen=True, slots=True)

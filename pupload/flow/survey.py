@@ -105,7 +105,7 @@ def survey(
     flow: Flow, defs: Sequence[NodeDef], *, tiers: Mapping[str, Tier], stores: Collection[str], max_nodes: int
 ) -> Survey:
     """What `flow` says, looked up in linear time."""
-    by_reference = _by_reference(defs)
+    by_reference = defs_by_reference(defs)
     defs_of_nodes = [by_reference.get(node.uses) for node in flow.nodes]
     ports = list(_ports_of_nodes(flow.nodes, defs_of_nodes))
     return Survey(
@@ -151,7 +151,7 @@ def version_order(version: str) -> list[tuple[int, int | str]]:
     return [*ordered, (1, 0)] if parts else []
 
 
-def _by_reference(defs: Sequence[NodeDef]) -> dict[str, NodeDef]:
+def defs_by_reference(defs: Sequence[NodeDef]) -> dict[str, NodeDef]:
     """Defs by what `Uses` may say: `publisher/name@version`, and without a version the newest."""
     found: dict[str, NodeDef] = {}
     for definition in sorted(defs, key=lambda d: version_order(d.version)):
