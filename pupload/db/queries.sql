@@ -49,12 +49,13 @@ SELECT EXISTS (SELECT FROM artifacts WHERE run_id = $1 AND edge = $2);
 -- name: save_nodes
 UPDATE run_nodes AS n
 SET status = t.status, unresolved = t.unresolved, attempt = t.attempt, charged = t.charged, restarts = t.restarts,
-    error = t.error, reason = t.reason, exit_code = t.exit_code, worker = t.worker,
+    rounds = t.rounds, asked = t.asked, error = t.error, reason = t.reason, exit_code = t.exit_code, worker = t.worker,
     started_at = t.started_at, finished_at = t.finished_at,
     progress = CASE WHEN t.status = 'COMPLETE' THEN 100 WHEN t.attempt > n.attempt THEN 0 ELSE n.progress END
-FROM unnest($2::text[], $3::text[], $4::int[], $5::int[], $6::int[], $7::int[], $8::text[], $9::text[], $10::int[],
-            $11::text[], $12::timestamptz[], $13::timestamptz[])
-     AS t(node_id, status, unresolved, attempt, charged, restarts, error, reason, exit_code, worker, started_at, finished_at)
+FROM unnest($2::text[], $3::text[], $4::int[], $5::int[], $6::int[], $7::int[], $8::int[], $9::int[], $10::text[],
+            $11::text[], $12::int[], $13::text[], $14::timestamptz[], $15::timestamptz[])
+     AS t(node_id, status, unresolved, attempt, charged, restarts, rounds, asked, error, reason, exit_code, worker,
+          started_at, finished_at)
 WHERE n.run_id = $1 AND n.node_id = t.node_id;
 
 -- name: save_run

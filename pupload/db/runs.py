@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import asyncpg
 
@@ -68,6 +69,7 @@ class NewRun:
     root: str = ""
     replay_of: str = ""
     account: str = ""
+    budget: float | None = None
 
 
 async def insert_run(connection: Connection, new: NewRun, run: Run) -> LockedRun | None:
@@ -90,6 +92,8 @@ async def insert_run(connection: Connection, new: NewRun, run: Run) -> LockedRun
     )
     if now is None:
         return None
+    if new.budget is not None:
+        await connection.execute(SQL["set_budget"], new.id, Decimal(str(new.budget)))
     await connection.execute(SQL["insert_plan"], new.id, dump_plan(new.plan).decode(), new.documents, new.request)
     nodes = list(run.nodes.values())
     await connection.execute(
@@ -249,6 +253,8 @@ async def _save_nodes(connection: Connection, run_id: RunID, nodes: Sequence[Nod
             [node.attempt for node in nodes],
             [node.charged for node in nodes],
             [node.restarts for node in nodes],
+            [node.rounds for node in nodes],
+            [node.asked for node in nodes],
             [node.error for node in nodes],
             [node.reason.value if node.reason else None for node in nodes],
             [node.exit_code for node in nodes],
@@ -302,6 +308,8 @@ def _node(row: asyncpg.Record) -> Node:
         attempt=row["attempt"],
         charged=row["charged"],
         restarts=row["restarts"],
+        rounds=row["rounds"],
+        asked=row["asked"],
         error=row["error"],
         reason=Reason(row["reason"]) if row["reason"] else None,
         exit_code=row["exit_code"],

@@ -3,6 +3,7 @@
 Everything that a decision needs and that is not in the run comes in the event: the time, the random number.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -82,6 +83,29 @@ class NodeReleased:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeAsked:
+    """The attempt ended to ask the client for something; its node goes on once that is answered.
+
+    `calls` are as the client sees them, JSON with PascalCase members.
+    """
+
+    at: datetime
+    node: NodeID
+    attempt: int
+    calls: tuple[Mapping[str, object], ...] = ()
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolsAnswered:
+    """The client answered what the node had asked in its `round`-th round."""
+
+    at: datetime
+    node: NodeID
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunCancelled:
     """Somebody who may asked for the run to stop."""
 
@@ -95,6 +119,25 @@ class RunTimedOut:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class RunExhausted:
+    """What the run may cost is used up; `code` and `message` say whose limit it was."""
+
+    at: datetime
+    code: str
+    message: str
+
+
 Event = (
-    RunCreated | UploadReceived | NodeClaimed | NodeSucceeded | NodeFailed | NodeReleased | RunCancelled | RunTimedOut
+    RunCreated
+    | UploadReceived
+    | NodeClaimed
+    | NodeSucceeded
+    | NodeFailed
+    | NodeReleased
+    | NodeAsked
+    | ToolsAnswered
+    | RunCancelled
+    | RunTimedOut
+    | RunExhausted
 )

@@ -9,13 +9,16 @@ from typing import assert_never
 from pupload.flow.plan import Edge, NodeID, Plan
 from pupload.run.events import (
     Event,
+    NodeAsked,
     NodeClaimed,
     NodeFailed,
     NodeReleased,
     NodeSucceeded,
     RunCancelled,
     RunCreated,
+    RunExhausted,
     RunTimedOut,
+    ToolsAnswered,
     UploadReceived,
 )
 
@@ -46,9 +49,9 @@ def scope_of(plan: Plan, event: Event) -> Scope:
             return Scope(descendants(plan, event.node))
         case NodeFailed():
             return Scope(frozenset({event.node}), stoppable=True)
-        case NodeReleased():
+        case NodeReleased() | NodeAsked() | ToolsAnswered():
             return Scope(frozenset({event.node}))
-        case RunCancelled() | RunTimedOut():
+        case RunCancelled() | RunTimedOut() | RunExhausted():
             return Scope(stoppable=True)
         case _:
             assert_never(event)

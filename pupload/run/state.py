@@ -57,6 +57,7 @@ class End(StrEnum):
     CANCELLED = "cancelled"
     TIMEOUT = "timeout"
     NODE_FAILED = "node_failed"
+    QUOTA = "quota"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,8 @@ class Node:
 
     `unresolved` counts the distinct input edges that are neither present nor known to stay absent.
     `attempt` is the number of the newest attempt, 0 before the first. `charged` counts the failures that used up the
-    user's `MaxAttempts`, `restarts` those that used up the infrastructure's budget.
+    user's `MaxAttempts`, `restarts` those that used up the infrastructure's budget. `rounds` counts the attempts that
+    ended by asking the client, `asked` is the newest of them.
     """
 
     id: NodeID
@@ -104,12 +106,23 @@ class Node:
     attempt: int = 0
     charged: int = 0
     restarts: int = 0
+    rounds: int = 0
+    asked: int = 0
     error: str = ""
     reason: Reason | None = None
     exit_code: int | None = None
     worker: str = ""
     started_at: datetime | None = None
     finished_at: datetime | None = None
+
+
+def tries(attempt: int, rounds: int, asked: int) -> int:
+    """The attempt that a user counts: one that goes on after an answer is still the one that had asked.
+
+    >>> tries(attempt=1, rounds=1, asked=1), tries(attempt=2, rounds=1, asked=1), tries(attempt=3, rounds=1, asked=1)
+    (1, 1, 2)
+    """
+    return attempt - rounds + (rounds > 0 and asked == attempt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +178,8 @@ def status_reason(run: Run) -> str:
         case RunStatus.RUNNING:
             return "stopping" if run.end else ""
         case RunStatus.ERROR:
+            if run.end is End.QUOTA:
+                return End.QUOTA.value
             timed_out = run.failure is not None and run.failure.code in {"RUN_TIMEOUT", "NODE_TIMEOUT"}
             return "timeout" if timed_out else End.NODE_FAILED.value
         case RunStatus.STOPPED:

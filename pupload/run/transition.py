@@ -17,13 +17,16 @@ from pupload.flow.plan import Edge, NodeID, Plan, Reason, Source
 from pupload.run.commands import Command, DispatchNode, Record, RecordType, Step, StopAttempt
 from pupload.run.events import (
     Event,
+    NodeAsked,
     NodeClaimed,
     NodeFailed,
     NodeReleased,
     NodeSucceeded,
     RunCancelled,
     RunCreated,
+    RunExhausted,
     RunTimedOut,
+    ToolsAnswered,
     UploadReceived,
 )
 from pupload.run.retry import backoff_s, charge, may_retry
@@ -66,10 +69,12 @@ def transition(run: Run, event: Event) -> Step:
             _fail(draft, event)
         case NodeReleased():
             _release(draft, event)
-        case RunCancelled():
-            draft.end_early(End.CANCELLED, None)
-        case RunTimedOut():
-            draft.end_early(End.TIMEOUT, Failure("RUN_TIMEOUT", "the run did not end within its timeout"))
+        case NodeAsked():
+            _ask(draft, event)
+        case ToolsAnswered():
+            _answer(draft, event)
+        case RunCancelled() | RunTimedOut() | RunExhausted():
+            draft.end_early(*_early_end(event))
         case _:
             assert_never(event)
     return draft.step()
@@ -81,7 +86,7 @@ def _is_stale(run: Run, event: Event) -> bool:
     match event:
         case RunCreated():
             return run.started_at is not None
-        case RunCancelled() | RunTimedOut():
+        case RunCancelled() | RunTimedOut() | RunExhausted():
             return run.end is not None
         case UploadReceived():
             return run.started_at is None or run.end is not None or event.artifact.edge in run.present
@@ -89,9 +94,13 @@ def _is_stale(run: Run, event: Event) -> bool:
             node = run.nodes[event.node]
             claimable = run.end is None and node.status in {NodeStatus.READY, NodeStatus.RETRYING}
             return not claimable or event.attempt != node.attempt + 1
-        case NodeSucceeded() | NodeFailed() | NodeReleased():
+        case NodeSucceeded() | NodeFailed() | NodeReleased() | NodeAsked():
             node = run.nodes[event.node]
             return node.status is not NodeStatus.RUNNING or event.attempt != node.attempt
+        case ToolsAnswered():
+            node = run.nodes[event.node]
+            waits = run.end is None and node.status is NodeStatus.WAITING
+            return not waits or event.round != node.rounds
         case _:
             assert_never(event)
 
@@ -227,8 +236,18 @@ class _Draft:
         newly = self.before.started_at is None or status_of(self.before) is not now
         if run.finished_at is not None:
             self.records.append(Record(_TERMINAL_RECORD[now], data=_ending(run)))
-        elif now is RunStatus.WAITING and newly:
+        elif now is RunStatus.WAITING and newly and not run.counts.get(NodeStatus.WAITING, 0):
             self.record(RecordType.WAITING_UPLOADS)
+
+
+def _early_end(event: RunCancelled | RunTimedOut | RunExhausted) -> tuple[End, Failure | None]:
+    match event:
+        case RunCancelled():
+            return End.CANCELLED, None
+        case RunTimedOut():
+            return End.TIMEOUT, Failure("RUN_TIMEOUT", "the run did not end within its timeout")
+        case RunExhausted():
+            return End.QUOTA, Failure(event.code, event.message)
 
 
 _TERMINAL_RECORD = {
@@ -367,7 +386,27 @@ def _release(draft: _Draft, event: NodeReleased) -> None:
     if draft.end is not None:
         draft.finish(node, NodeStatus.STOPPED)
         return
-    released = replace(node, status=NodeStatus.READY, finished_at=draft.at)
-    draft.put(released)
-    draft.dispatch(released)
-    draft.record(RecordType.NODE_QUEUED, node.id, Attempt=released.attempt + 1)
+    _queue(draft, replace(node, finished_at=draft.at))
+
+
+def _queue(draft: _Draft, node: Node) -> None:
+    ready = replace(node, status=NodeStatus.READY)
+    draft.put(ready)
+    draft.dispatch(ready)
+    draft.record(RecordType.NODE_QUEUED, node.id, Attempt=ready.attempt + 1)
+
+
+def _ask(draft: _Draft, event: NodeAsked) -> None:
+    node = replace(draft.nodes[event.node], exit_code=event.exit_code)
+    if draft.end is not None:
+        draft.finish(node, NodeStatus.STOPPED)
+        return
+    rounds = node.rounds + 1
+    draft.finish(replace(node, rounds=rounds, asked=event.attempt, error="", reason=None), NodeStatus.WAITING)
+    draft.record(
+        RecordType.TOOL_CALLS_REQUIRED, node.id, Attempt=event.attempt, Round=rounds, ToolCalls=list(event.calls)
+    )
+
+
+def _answer(draft: _Draft, event: ToolsAnswered) -> None:
+    _queue(draft, draft.nodes[event.node])

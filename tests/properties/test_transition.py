@@ -45,11 +45,14 @@ ACTS = {
     "lose": 4,
     "infra": 2,
     "release": 3,
+    "ask": 5,
+    "answer": 3,
     "type": 1,
     "cancel": 0.7,
     "time out": 0.7,
     "create": 1,
 }
+_ABLE = {"claim": {NodeStatus.READY, NodeStatus.RETRYING}, "answer": {NodeStatus.WAITING}}
 REASONS = {"lose": Reason.LOST, "infra": Reason.INFRA, "type": Reason.TYPE}
 
 
@@ -97,7 +100,12 @@ def _advance(story: Story, chance: Random) -> None:
 
 def _possible(story: Story) -> list[tuple[str, str]]:
     """Each thing that may well happen next."""
-    act = {NodeStatus.READY: "claim", NodeStatus.RETRYING: "claim", NodeStatus.RUNNING: "succeed"}
+    act = {
+        NodeStatus.READY: "claim",
+        NodeStatus.RETRYING: "claim",
+        NodeStatus.RUNNING: "succeed",
+        NodeStatus.WAITING: "answer",
+    }
     uploads = [("upload", edge) for edge in sources(story.plan) if edge not in story.run.present]
     return uploads + [(act[node.status], node.id) for node in story.run.nodes.values() if node.status in act]
 
@@ -109,7 +117,7 @@ def _upload(story: Story, chance: Random, *, wild: bool) -> None:
 
 def _tell(story: Story, act: str, chance: Random, *, wild: bool) -> None:
     """A claim or a report, of a node that is in a state for it or of any."""
-    statuses = {NodeStatus.READY, NodeStatus.RETRYING} if act == "claim" else {NodeStatus.RUNNING}
+    statuses = _ABLE.get(act, {NodeStatus.RUNNING})
     able = [node for node in story.run.nodes.values() if wild or node.status in statuses]
     if not able:
         return
@@ -122,6 +130,10 @@ def _tell(story: Story, act: str, chance: Random, *, wild: bool) -> None:
             story.succeed(node.id, attempt, absent=_left_out(story.plan, node.id, chance))
         case "release":
             story.release(node.id, attempt)
+        case "ask":
+            story.ask(node.id, attempt)
+        case "answer":
+            story.answer(node.id, node.rounds + (chance.choice([-1, 0, 1]) if wild else 0))
         case _:
             story.fail(node.id, REASONS.get(act, Reason.EXIT), attempt=attempt, final=act == "final")
 
@@ -139,6 +151,7 @@ def drive_to_the_end(story: Story) -> None:
         story.upload(edge)
     for _ in story.plan.nodes:
         for node in story.plan.nodes:
+            story.answer(node)
             story.claim(node)
             story.succeed(node)
 

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from pupload.flow.plan import Edge, NodeID, NodePlan, Plan
 from pupload.run.commands import TERMINAL_RECORDS, DispatchNode, Record, RecordType, StopAttempt
-from pupload.run.events import NodeClaimed, NodeReleased, RunCancelled, UploadReceived
+from pupload.run.events import NodeAsked, NodeClaimed, NodeReleased, RunCancelled, UploadReceived
 from pupload.run.scope import scope_of
-from pupload.run.state import ENDED, STOPPABLE, TERMINAL, NodeStatus, Run, RunStatus, status_of
+from pupload.run.state import ENDED, STOPPABLE, TERMINAL, NodeStatus, Run, RunStatus, status_of, status_reason, tries
 from pupload.run.transition import transition
 from tests.support.runs import Scene, Story, distinct_inputs
 
@@ -91,15 +91,39 @@ def attempts_have_no_gap_and_no_repeat(story: Story) -> None:
 
 
 def claims_stay_within_the_two_budgets(story: Story) -> None:
-    """A released attempt charges neither; infrastructure never eats the user's (I3)."""
-    released = Counter(
-        scene.event.node for scene in story.scenes if isinstance(scene.event, NodeReleased) and not scene.step.stale
+    """An attempt that was released or asked charges neither; infrastructure never eats the user's (I3)."""
+    free = Counter(
+        scene.event.node
+        for scene in story.scenes
+        if isinstance(scene.event, NodeReleased | NodeAsked) and not scene.step.stale
     )
     for node_id, claims in _claims(story).items():
         plan, node = story.plan.nodes[node_id], story.run.nodes[node_id]
-        assert len(claims) - released[node_id] <= plan.max_attempts + story.plan.max_restarts
+        assert len(claims) - free[node_id] <= plan.max_attempts + story.plan.max_restarts
         assert node.charged <= plan.max_attempts
         assert node.restarts <= story.plan.max_restarts + 1
+
+
+def rounds_are_the_questions_that_were_asked(story: Story) -> None:
+    """And a user's count of tries leaves out what only went on after an answer."""
+    asks: dict[NodeID, list[int]] = {node: [] for node in story.plan.nodes}
+    for scene in story.scenes:
+        if isinstance(scene.event, NodeAsked) and not scene.step.stale and scene.before.end is None:
+            asks[scene.event.node].append(scene.event.attempt)
+        for node in scene.step.run.nodes.values():
+            asked = asks[node.id]
+            assert (node.rounds, node.asked) == (len(asked), max(asked, default=0))
+            gone_on = [attempt for attempt in asked if attempt < node.attempt]
+            assert tries(node.attempt, node.rounds, node.asked) == node.attempt - len(gone_on)
+
+
+def only_a_question_makes_a_node_wait(story: Story) -> None:
+    """And its run is told to wait for uploads only where nothing waits for an answer."""
+    for scene in story.scenes:
+        for node in scene.step.run.nodes.values():
+            assert node.status is not NodeStatus.WAITING or node.asked == node.attempt
+        if any(record.type is RecordType.WAITING_UPLOADS for record in scene.step.records):
+            assert status_reason(scene.step.run) == "uploads"
 
 
 def a_stale_step_changes_and_commands_nothing(story: Story) -> None:
@@ -233,6 +257,8 @@ INVARIANTS: tuple[Callable[[Story], None], ...] = (
     dispatches_of_a_step_are_in_topological_order,
     attempts_have_no_gap_and_no_repeat,
     claims_stay_within_the_two_budgets,
+    rounds_are_the_questions_that_were_asked,
+    only_a_question_makes_a_node_wait,
     a_stale_step_changes_and_commands_nothing,
     changed_are_exactly_the_nodes_that_differ,
     a_node_that_has_ended_never_changes_again,
@@ -252,6 +278,7 @@ _TOLD = {
     RecordType.NODE_QUEUED: NodeStatus.READY,
     RecordType.NODE_STARTED: NodeStatus.RUNNING,
     RecordType.NODE_RETRYING: NodeStatus.RETRYING,
+    RecordType.TOOL_CALLS_REQUIRED: NodeStatus.WAITING,
     RecordType.NODE_COMPLETED: NodeStatus.COMPLETE,
     RecordType.NODE_FAILED: NodeStatus.ERROR,
 }

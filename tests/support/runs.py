@@ -13,6 +13,7 @@ from pupload.flow.plan import Binding, Edge, EdgePlan, NodeID, NodePlan, Plan, R
 from pupload.run.commands import Command, DispatchNode, Record, RecordType, Step, StopAttempt
 from pupload.run.events import (
     Event,
+    NodeAsked,
     NodeClaimed,
     NodeFailed,
     NodeReleased,
@@ -20,6 +21,7 @@ from pupload.run.events import (
     RunCancelled,
     RunCreated,
     RunTimedOut,
+    ToolsAnswered,
     UploadReceived,
 )
 from pupload.run.state import TERMINAL, Artifact, End, Node, NodeStatus, Run, RunID, RunStatus, new_run, status_of
@@ -126,13 +128,14 @@ def an_artifact(edge: str, node: str | None = None, attempt: int = 0) -> Artifac
 def a_run(plan: Plan, end: End | None = None, present: Iterable[str] = (), **statuses: NodeStatus) -> Run:
     """A started run whose nodes are where `statuses` says, by decree; one that is not named is IDLE.
 
-    Every node has made two attempts, so that there are older ones. The run is over where its nodes say so.
+    Every node has made two attempts that asked, so that there are older ones. The run is over where its nodes say so.
     """
     nodes = {}
     for node in plan.nodes:
         status = statuses.get(node, NodeStatus.IDLE)
         missing = len(distinct_inputs(plan, node) - {Edge(edge) for edge in present})
-        nodes[node] = Node(node, status, unresolved=missing if status is NodeStatus.IDLE else 0, attempt=2)
+        unresolved = missing if status is NodeStatus.IDLE else 0
+        nodes[node] = Node(node, status, unresolved=unresolved, attempt=2, rounds=2, asked=2)
     run = Run(
         RunID("run_1"),
         plan,
@@ -251,6 +254,15 @@ class Story:
         """The worker gives the attempt back."""
         number = self.node(node).attempt if attempt is None else attempt
         return self.tell(NodeReleased(self.now, NodeID(node), number))
+
+    def ask(self, node: str, attempt: int | None = None) -> Step:
+        """The attempt ends and wants an answer of the client."""
+        number = self.node(node).attempt if attempt is None else attempt
+        return self.tell(NodeAsked(self.now, NodeID(node), number, ({"ID": "1", "Name": "look"},), 85))
+
+    def answer(self, node: str, number: int | None = None) -> Step:
+        """The client answers what the node asked."""
+        return self.tell(ToolsAnswered(self.now, NodeID(node), self.node(node).rounds if number is None else number))
 
     def cancel(self) -> Step:
         """Somebody stops the run."""

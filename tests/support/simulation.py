@@ -23,6 +23,7 @@ from pupload.flow.plan import Edge, NodeID, Plan, Reason, Source
 from pupload.run.commands import DispatchNode, Record, Step, StopAttempt
 from pupload.run.events import (
     Event,
+    NodeAsked,
     NodeClaimed,
     NodeFailed,
     NodeReleased,
@@ -30,6 +31,7 @@ from pupload.run.events import (
     RunCancelled,
     RunCreated,
     RunTimedOut,
+    ToolsAnswered,
     UploadReceived,
 )
 from pupload.run.scope import scope_of
@@ -282,6 +284,11 @@ class Controller:
         """True when the cancel won: the run will end STOPPED."""
         with self.database.transaction():
             return not self.database.apply(run_id, RunCancelled(at(self.now))).stale
+
+    def resume(self, run_id: RunID, node: NodeID, answered: int) -> None:
+        """Answer what the node asked in that round."""
+        with self.database.transaction():
+            self.database.apply(run_id, ToolsAnswered(at(self.now), node, answered))
 
     def claim(self, worker: str, instance: int, most: int) -> list[Assignment]:
         """Attempts that are the worker's from now on."""
@@ -565,6 +572,8 @@ class Worker:
             yield min(1.0, container.gone - self.world.clock.now)
         if program.ending == "release":
             return lambda: NodeReleased(self._moment, held.assignment.ref.node, held.assignment.ref.attempt)
+        if program.ending == "asks":
+            return lambda: NodeAsked(self._moment, held.assignment.ref.node, held.assignment.ref.attempt)
         if program.ending != "success":
             return self._failed(held, Reason(program.ending))
         return (yield from self._put_outputs(held, program, container))
@@ -618,6 +627,7 @@ ENDINGS = {
     "transfer": 3,
     "infra": 2,
     "release": 5,
+    "asks": 8,
     "hang": 4,
     "kills its worker": 3,
 }
@@ -726,6 +736,7 @@ class World:
         assert run_id in self.database.runs, "an acknowledged run is not there"
         if self.chance.random() < 0.2:
             self.clock.spawn(self._cancel(run_id), self.chance.uniform(0, 60))
+        self.clock.spawn(self._answers(run_id))
         for edge in [edge.name for edge in plan.edges.values() if edge.source is Source.UPLOAD]:
             yield self.chance.uniform(0, 10)
             if self.chance.random() < 0.95:
@@ -740,6 +751,18 @@ class World:
                 yield from self.call(lambda: self.controller.uploaded(run_id, edge))
             except Unreachable:
                 return
+
+    def _answers(self, run_id: RunID) -> Life:
+        """Nearly every question gets its answer, some of them twice."""
+        while self.database.runs[run_id].finished_at is None:
+            waiting = [
+                node
+                for (of, _), node in self.database.nodes.items()
+                if of == run_id and node.status is NodeStatus.WAITING and self.chance.random() < 0.8
+            ]
+            for node in waiting:
+                yield from self._insist(partial(self.controller.resume, run_id, node.id, node.rounds))
+            yield self.chance.uniform(0.5, 5)
 
     def _cancel(self, run_id: RunID) -> Life:
         won = yield from self._insist(lambda: self.controller.cancel(run_id))

@@ -5,12 +5,15 @@ import pytest
 from pupload.flow.plan import NodeID, Plan, Reason
 from pupload.run.events import (
     Event,
+    NodeAsked,
     NodeClaimed,
     NodeFailed,
     NodeReleased,
     RunCancelled,
     RunCreated,
+    RunExhausted,
     RunTimedOut,
+    ToolsAnswered,
     UploadReceived,
 )
 from pupload.run.state import End, NodeStatus, Run, RunID, RunStatus, new_run, status_of
@@ -30,10 +33,10 @@ IDLE, READY, RUNNING, RETRYING, COMPLETE, ERROR, STOPPED, SKIPPED, WAITING = (
 )
 STALE = "stale"
 
-REPORTS = ("claim", "success", "failure", "final failure", "lost", "release")
+REPORTS = ("claim", "success", "failure", "final failure", "lost", "release", "question", "answer")
 AGES = {"older": -1, "same": 0, "newer": 1, "far ahead": 2}
 
-# The node's newest attempt is number 2. Only these cells move it; whatever is not here is stale.
+# The node's newest attempt is number 2, and it has asked in two rounds. Only these cells move it; whatever is not here is stale.
 ALIVE = {
     (READY, "claim", "newer"): RUNNING,
     (RETRYING, "claim", "newer"): RUNNING,
@@ -42,6 +45,8 @@ ALIVE = {
     (RUNNING, "final failure", "same"): ERROR,
     (RUNNING, "lost", "same"): RETRYING,
     (RUNNING, "release", "same"): READY,
+    (RUNNING, "question", "same"): WAITING,
+    (WAITING, "answer", "same"): READY,
 }
 # In a run that is ending nothing starts, and whatever becomes of an attempt, its node was stopped.
 ENDING = {
@@ -50,6 +55,7 @@ ENDING = {
     (RUNNING, "final failure", "same"): STOPPED,
     (RUNNING, "lost", "same"): STOPPED,
     (RUNNING, "release", "same"): STOPPED,
+    (RUNNING, "question", "same"): STOPPED,
 }
 
 
@@ -68,6 +74,10 @@ def the_report(plan: Plan, kind: str, attempt: int, about: str = "n") -> Event:
             return a_success(plan, node, attempt, when=at(1))
         case "release":
             return NodeReleased(at(1), node, attempt)
+        case "question":
+            return NodeAsked(at(1), node, attempt)
+        case "answer":
+            return ToolsAnswered(at(1), node, round=attempt)
         case "lost":
             return NodeFailed(at(1), node, attempt, Reason.LOST, "the worker died")
         case _:
@@ -144,6 +154,7 @@ RUN_EVENTS: dict[str, Event] = {
     "upload": UploadReceived(at(1), an_artifact("in")),
     "cancel": RunCancelled(at(1)),
     "timeout": RunTimedOut(at(1)),
+    "credits used up": RunExhausted(at(1), "CREDITS_EXHAUSTED", "no credits"),
 }
 
 
