@@ -101,6 +101,10 @@ class ControllerConfig(_Settings):
     retention_s: PositiveSeconds = Field(default=30 * 86400.0, description="seconds an ended run is kept")
     reject_unservable: bool = Field(default=False, description="refuse a flow whose tiers no live worker can hold")
     allow_egress: bool = Field(default=False, description="let defs ask for the network")
+    require_keys: bool = Field(default=False, description="want an API key of every caller, even before there is one")
+    prices: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="credits a second by tier, `*` for all others; empty: nothing costs anything"
+    )
 
     @model_validator(mode="after")
     def _margins(self) -> Self:

@@ -52,6 +52,12 @@ class Unauthorized(CallerError):
     code = "UNAUTHORIZED"
 
 
+class InsufficientCredits(CallerError):
+    """The account cannot pay for this."""
+
+    code = "INSUFFICIENT_CREDITS"
+
+
 class Forbidden(CallerError):
     """The key, token or reference does not allow this."""
 
@@ -62,6 +68,12 @@ class NotFound(CallerError):
     """There is no such thing, or the caller may not know of it."""
 
     code = "NOT_FOUND"
+
+
+class Gone(CallerError):
+    """The thing was there, and is not any more."""
+
+    code = "GONE"
 
 
 class Conflict(CallerError):
@@ -140,8 +152,10 @@ _POLICIES: dict[type[PuploadError], Policy] = {
     InvalidRequest: Policy(422, logging.INFO),
     InvalidFlow: Policy(422, logging.INFO),
     Unauthorized: Policy(401, logging.INFO),
+    InsufficientCredits: Policy(402, logging.INFO),
     Forbidden: Policy(403, logging.INFO),
     NotFound: Policy(404, logging.INFO),
+    Gone: Policy(410, logging.INFO),
     Conflict: Policy(409, logging.INFO),
     TooLarge: Policy(413, logging.INFO),
     Unavailable: Policy(503, logging.WARNING, retry=True),

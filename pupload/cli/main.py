@@ -20,6 +20,12 @@ app = typer.Typer(
 tokens = typer.Typer(no_args_is_help=True, help="Adds and revokes the tokens of workers.")
 app.add_typer(tokens, name="worker-token")
 
+keys = typer.Typer(no_args_is_help=True, help="Creates, lists and revokes API keys.")
+app.add_typer(keys, name="key")
+accounts = typer.Typer(no_args_is_help=True, help="What the runs of an account may cost.")
+app.add_typer(accounts, name="account")
+
+EmbeddedData = Annotated[Path | None, typer.Option("--data", help="Folder of the embedded database.")]
 Data = Annotated[Path, typer.Option("--data", help="Folder in which everything is kept.")]
 Server = Annotated[str, typer.Option("--remote", envvar="PUPLOAD_URL", help="Address of the server.")]
 RunIDArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
@@ -81,6 +87,66 @@ def revoke_token(
         from pupload.cli.tokens import revoke
 
         revoke(name, data)
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="What the key is for; `pup key revoke` knows it by this.")],
+    account: Annotated[str, typer.Option(help="The account that pays; otherwise one of the key's own.")] = "",
+    expires: Annotated[str | None, typer.Option(metavar="DURATION", help="How long it is good for, as 720h.")] = None,
+    data: EmbeddedData = None,
+) -> None:
+    """Prints a new API key. From the first one on the server wants a key of every caller."""
+    with reported():
+        from pupload.cli.keys import create
+
+        create(name, account, expires, data)
+
+
+@keys.command("list")
+def list_keys(data: EmbeddedData = None) -> None:
+    """Lists the keys, without their secrets."""
+    with reported():
+        from pupload.cli.keys import show_keys
+
+        show_keys(data)
+
+
+@keys.command("revoke")
+def revoke_key(
+    name: Annotated[str, typer.Argument(help="The key's name.")],
+    data: EmbeddedData = None,
+) -> None:
+    """Makes a key worthless, within seconds."""
+    with reported():
+        from pupload.cli.keys import revoke
+
+        revoke(name, data)
+
+
+@accounts.command("credit")
+def credit_account(
+    account: Annotated[str, typer.Argument(help="The account, as `pup key list` shows it.")],
+    amount: Annotated[str, typer.Argument(metavar="CREDITS", help="What is added; the first makes it counted.")],
+    data: EmbeddedData = None,
+) -> None:
+    """Adds to an account's balance."""
+    with reported():
+        from pupload.cli.keys import credit
+
+        credit(account, amount, data)
+
+
+@accounts.command("unlimited")
+def free_account(
+    account: Annotated[str, typer.Argument(help="The account, as `pup key list` shows it.")],
+    data: EmbeddedData = None,
+) -> None:
+    """Counts an account's runs no more."""
+    with reported():
+        from pupload.cli.keys import unlimited
+
+        unlimited(account, data)
 
 
 FlowFile = Annotated[Path, typer.Argument(metavar="FLOW", help="JSON or YAML file of {Flow, NodeDefs}.")]

@@ -5,19 +5,22 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
 from pupload.config import ControllerConfig
+from pupload.controller.accounts import Accounts, Prices, charge
 from pupload.controller.claims import Claims
 from pupload.controller.intake import Intake
-from pupload.controller.reconcile import Reconciler
+from pupload.controller.keys import Keys
+from pupload.controller.reconcile import Look, Reconciler
 from pupload.controller.removal import Removal
 from pupload.controller.reports import Reports
-from pupload.controller.routes import events, reference, runs, server, worker
+from pupload.controller.routes import account, events, reference, runs, server, worker
 from pupload.controller.routes.answering import errors
 from pupload.controller.secrets import secret_box
-from pupload.controller.service import Service
+from pupload.controller.service import Follower, Service
 from pupload.controller.signals import Signals
 from pupload.controller.state import PARTS, Parts
 from pupload.controller.stores import Stores
@@ -34,7 +37,7 @@ _LOG = logging.getLogger(__name__)
 _SHUTDOWN_S = 3.0
 _AGAIN_S = 1.0
 
-ROUTES = [*reference.ROUTES, *runs.ROUTES, *events.ROUTES, *worker.ROUTES, *server.ROUTES]
+ROUTES = [*reference.ROUTES, *runs.ROUTES, *events.ROUTES, *worker.ROUTES, *server.ROUTES, *account.ROUTES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,35 +80,42 @@ def wire(config: ControllerConfig, database: Database, stores: Mapping[str, Stor
     """The parts, each given what it needs."""
     tiers = {**TIERS, **own_tiers(config.tiers)}
     box = secret_box(config)
-    service = Service(database)
+    prices = Prices(config, tiers)
+    followers: list[Follower] = [partial(charge, prices)] if prices else []
+    service = Service(database, followers)
     known = Stores(stores, database, service.plans, box)
     signals = Signals(database.dsn, enabled=config.notifications)
     uploads = Uploads(config, service, known)
+    accounts = Accounts(service, prices)
+    looks: list[Look] = [(accounts.end_exhausted, config.reconcile_s)] if prices else []
     return Parts(
         config=config,
         service=service,
         stores=known,
         signals=signals,
         uploads=uploads,
-        submission=Submission(config, service, known, uploads, Intake(), box, tiers),
+        submission=Submission(config, service, known, uploads, Intake(), accounts, box, tiers),
         views=Views(config, service, known, uploads),
         removal=Removal(service, known),
         claims=Claims(config, service, known, signals, tiers),
         reports=Reports(service, known),
+        keys=Keys(config, database),
+        accounts=accounts,
+        looks=looks,
         tiers=tiers,
     )
 
 
 def application(parts: Parts) -> web.Application:
     """The HTTP side of the parts."""
-    app = web.Application(middlewares=[errors], client_max_size=parts.config.max_body_bytes)
+    app = web.Application(middlewares=[errors, account.authentication], client_max_size=parts.config.max_body_bytes)
     app[PARTS] = parts
     app.add_routes(ROUTES)
     return app
 
 
 async def _look(config: ControllerConfig, parts: Parts) -> None:
-    reconciler = Reconciler(config, parts.service, parts.removal, list(parts.tiers))
+    reconciler = Reconciler(config, parts.service, parts.removal, list(parts.tiers), parts.looks)
     async with asyncio.TaskGroup() as group:
         for run in (parts.signals.run, parts.uploads.run, reconciler.run):
             group.create_task(_keep_running(run))

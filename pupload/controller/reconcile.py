@@ -6,7 +6,7 @@ time.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from random import random
@@ -23,6 +23,9 @@ from pupload.queue import QueuedAttempt
 from pupload.run.events import NodeFailed, RunTimedOut
 from pupload.run.state import RunID
 
+Look = tuple[Callable[[], Awaitable[None]], float]
+"""What is looked for by another part, and every how many seconds."""
+
 _LOG = logging.getLogger(__name__)
 _HISTORY_S = 600.0
 _SWEEP_GRACE_S = 60.0
@@ -31,8 +34,11 @@ _SWEEP_GRACE_S = 60.0
 class Reconciler:
     """The looks of one controller."""
 
-    def __init__(self, config: ControllerConfig, service: Service, removal: Removal, tiers: list[str]) -> None:
+    def __init__(
+        self, config: ControllerConfig, service: Service, removal: Removal, tiers: list[str], looks: Sequence[Look] = ()
+    ) -> None:
         self._config, self._service, self._removal, self._tiers = config, service, removal, tiers
+        self._looks = looks
 
     async def run(self) -> None:
         """Look, for ever."""
@@ -45,6 +51,7 @@ class Reconciler:
                 (self.unreferenced_objects, 10 * often_s),
                 (self.expired_runs, 10 * often_s),
                 (self.queue_history, _HISTORY_S),
+                *self._looks,
             ):
                 group.create_task(_repeat(look, every_s))
 
@@ -53,7 +60,7 @@ class Reconciler:
         async with self._service.database.connection() as connection:
             lost = await connection.fetch(SQL["lost_attempts"])
         for row in lost:
-            with _alone("attempt of run", row["run_id"]):
+            with alone("attempt of run", row["run_id"]):
                 await self.lose(RunID(row["run_id"]), NodeID(row["node_id"]), row["attempt"])
 
     async def lose(self, run_id: RunID, node: NodeID, attempt: int) -> None:
@@ -84,7 +91,7 @@ class Reconciler:
         async with self._service.database.connection() as connection:
             rows = await connection.fetch(SQL["overdue_runs"])
         for row in rows:
-            with _alone("deadline of run", row["id"]):
+            with alone("deadline of run", row["id"]):
                 await self._service.apply(RunID(row["id"]), RunTimedOut)
 
     async def unqueued_nodes(self) -> None:
@@ -92,7 +99,7 @@ class Reconciler:
         async with self._service.database.connection() as connection:
             rows = await connection.fetch(SQL["unqueued_nodes"])
         for row in rows:
-            with _alone("unqueued node of run", row["run_id"]):
+            with alone("unqueued node of run", row["run_id"]):
                 await self._queue_again(RunID(row["run_id"]), NodeID(row["node_id"]), row["attempt"])
 
     async def _queue_again(self, run_id: RunID, node: NodeID, attempt: int) -> None:
@@ -108,7 +115,7 @@ class Reconciler:
         async with self._service.database.connection() as connection:
             rows = await connection.fetch(SQL["runs_to_sweep"], grace)
         for row in rows:
-            with _alone("leftovers of run", row["id"]):
+            with alone("leftovers of run", row["id"]):
                 await self._removal.sweep(RunID(row["id"]))
 
     async def expired_runs(self) -> None:
@@ -116,7 +123,7 @@ class Reconciler:
         async with self._service.database.connection() as connection:
             rows = await connection.fetch(SQL["expired_runs"], timedelta(seconds=self._config.retention_s))
         for row in rows:
-            with _alone("end of retention of run", row["id"]):
+            with alone("end of retention of run", row["id"]):
                 await self._removal.delete(RunID(row["id"]))
 
     async def queue_history(self) -> None:
@@ -125,7 +132,7 @@ class Reconciler:
 
 
 @contextmanager
-def _alone(what: str, run_id: str) -> Iterator[None]:
+def alone(what: str, run_id: str) -> Iterator[None]:
     """One run that cannot be helped now (its own store is gone, say) holds up no other, nor the look itself."""
     try:
         yield

@@ -1,12 +1,15 @@
 """What handlers reach by the application's typed keys."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from pupload.config import ControllerConfig
+from pupload.controller.accounts import Accounts
 from pupload.controller.claims import Claims
+from pupload.controller.keys import Keys
+from pupload.controller.reconcile import Look
 from pupload.controller.removal import Removal
 from pupload.controller.reports import Reports
 from pupload.controller.service import Service
@@ -32,6 +35,9 @@ class Parts:
     removal: Removal
     claims: Claims
     reports: Reports
+    keys: Keys
+    accounts: Accounts
+    looks: Sequence[Look]
     tiers: Mapping[str, Tier]
 
 

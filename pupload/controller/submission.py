@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from pupload.config import ControllerConfig
+from pupload.controller.accounts import Accounts
 from pupload.controller.intake import Intake
 from pupload.controller.objects import upload_key
 from pupload.controller.secrets import SecretBox
@@ -73,11 +74,12 @@ class Submission:
         stores: Stores,
         uploads: Uploads,
         intake: Intake,
+        accounts: Accounts,
         box: SecretBox,
         tiers: Mapping[str, Tier],
     ) -> None:
         self._config, self._service, self._stores, self._uploads = config, service, stores, uploads
-        self._intake, self._box, self._tiers = intake, box, tiers
+        self._intake, self._accounts, self._box, self._tiers = intake, accounts, box, tiers
 
     async def start(self, start: Start) -> RunID:
         """The id of the run, stored before this returns. Nothing is stored of a request that does not pass.
@@ -89,6 +91,7 @@ class Submission:
         plan = await asyncio.to_thread(self._compile, flow, start.definition.defs)
         secrets = {store.name: store.read_params().secret_key.get_secret_value() for store in _declared(flow)}
         await self._require_servable(plan)
+        await self._accounts.require(start.account, plan)
         await self._require_stores(plan, secrets)
         run_id = new_run_id()
         given = {Edge(edge): value for edge, value in start.request.inputs.items()}
@@ -112,6 +115,7 @@ class Submission:
             root=start.root,
             replay_of=start.replay_of,
             account=start.account,
+            budget=start.request.budget,
         )
         stored, is_new = await self._service.create(new, beginning)
         if is_new and new.uploads:

@@ -6,6 +6,7 @@ import logging
 
 from aiohttp import web
 
+from pupload.controller.routes.account import account_of
 from pupload.controller.routes.answering import answer, can_be_stored
 from pupload.controller.routes.runs import run_id_of
 from pupload.controller.state import parts_of
@@ -29,7 +30,9 @@ async def test_flow(request: web.Request) -> web.Response:
     if ignored:
         _LOG.warning("ignored unknown members: %s", ", ".join(ignored[:20]))
     key = idempotency_key(request)
-    start = Start(Definition(flow, defs), idempotency_key=key, sha256=hashlib.sha256(body).digest())
+    start = Start(
+        Definition(flow, defs), account=account_of(request), idempotency_key=key, sha256=hashlib.sha256(body).digest()
+    )
     run_id = await parts.submission.start(start)
     return answer(await parts.views.run(run_id))
 

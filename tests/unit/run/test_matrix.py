@@ -195,7 +195,7 @@ def test_a_second_upload_to_an_edge_changes_nothing(status: NodeStatus) -> None:
 STOPPED_AT_ONCE = {READY, RETRYING, WAITING}
 
 
-@pytest.mark.parametrize("event", ["cancel", "timeout"])
+@pytest.mark.parametrize("event", ["cancel", "timeout", "credits used up"])
 @pytest.mark.parametrize("status", NodeStatus)
 def test_an_early_end_stops_what_waits_at_once_and_tells_what_runs_to_stop(status: NodeStatus, event: str) -> None:
     step = transition(a_run(the_plan(), n=status, other=RUNNING), RUN_EVENTS[event])
@@ -205,7 +205,10 @@ def test_an_early_end_stops_what_waits_at_once_and_tells_what_runs_to_stop(statu
     assert status_of(step.run) is RunStatus.RUNNING
 
 
-@pytest.mark.parametrize(("event", "expected"), [("cancel", RunStatus.STOPPED), ("timeout", RunStatus.ERROR)])
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [("cancel", RunStatus.STOPPED), ("timeout", RunStatus.ERROR), ("credits used up", RunStatus.ERROR)],
+)
 @pytest.mark.parametrize("status", sorted(set(NodeStatus) - {RUNNING}))
 def test_an_early_end_with_nothing_running_is_the_end(status: NodeStatus, event: str, expected: RunStatus) -> None:
     step = transition(a_run(the_plan(), n=status), RUN_EVENTS[event])
@@ -224,7 +227,10 @@ def test_an_upload_to_a_run_that_has_not_begun_changes_nothing() -> None:
     assert_nothing_happened(new_run(RunID("run_1"), the_plan()), RUN_EVENTS["upload"])
 
 
-@pytest.mark.parametrize(("event", "expected"), [("cancel", RunStatus.STOPPED), ("timeout", RunStatus.ERROR)])
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [("cancel", RunStatus.STOPPED), ("timeout", RunStatus.ERROR), ("credits used up", RunStatus.ERROR)],
+)
 def test_a_run_that_ended_before_it_began_never_begins(event: str, expected: RunStatus) -> None:
     ended = transition(new_run(RunID("run_1"), the_plan()), RUN_EVENTS[event]).run
     assert status_of(ended) is expected

@@ -7,6 +7,7 @@ from pupload.run.events import (
     NodeReleased,
     RunCancelled,
     RunCreated,
+    RunExhausted,
     RunTimedOut,
     UploadReceived,
 )
@@ -69,3 +70,4 @@ def test_an_early_end_concerns_whatever_is_to_be_stopped() -> None:
     plan = a_plan(*chain(3))
     assert scope_of(plan, RunCancelled(at(1))) == Scope(stoppable=True)
     assert scope_of(plan, RunTimedOut(at(1))) == Scope(stoppable=True)
+    assert scope_of(plan, RunExhausted(at(1), "CREDITS_EXHAUSTED", "")) == Scope(stoppable=True)

@@ -92,7 +92,7 @@ def test_the_statuses_have_the_names_that_clients_know() -> None:
         *("IDLE", "READY", "RUNNING", "RETRYING", "COMPLETE", "ERROR", "STOPPED", "SKIPPED", "WAITING"),
     ]
     assert [status.value for status in RunStatus] == ["STOPPED", "WAITING", "RUNNING", "COMPLETE", "ERROR"]
-    assert [end.value for end in End] == ["cancelled", "timeout", "node_failed"]
+    assert [end.value for end in End] == ["cancelled", "timeout", "node_failed", "quota"]
 
 
 def test_a_node_is_untouched_or_on_its_way_or_through() -> None:

@@ -1,0 +1,79 @@
+"""`pup key` and `pup account`: who may call, and what their runs may cost."""
+
+import asyncio
+from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+import typer
+
+from pupload.cli.database import asked
+from pupload.cli.exits import UsageError
+from pupload.units import parse_duration
+
+
+def create(name: str, account: str, expires: str | None, data: Path | None) -> None:
+    """Prints the key, which is shown this once; where it belongs goes to standard error."""
+    from pupload.controller.keys import add_key
+
+    lifetime = _lifetime(expires) if expires else None
+    key, paid_by = asyncio.run(
+        asked(data, lambda connection: add_key(connection, name, account=account, lifetime=lifetime))
+    )
+    typer.echo(key)
+    typer.echo(f"account {paid_by}; send the key as `Authorization: Bearer …`; it is not shown again", err=True)
+
+
+def _lifetime(text: str) -> timedelta:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"--expires: {error}") from error
+
+
+def show_keys(data: Path | None) -> None:
+    """Prints a line a key."""
+    from pupload.controller.keys import list_keys
+
+    for key in asyncio.run(asked(data, list_keys)):
+        state = f"revoked {_day(key.revoked_at)}" if key.revoked_at else f"expires {_day(key.expires_at)}"
+        typer.echo(f"{key.name:24} {key.account:20} made {_day(key.created_at)}  {state}")
+
+
+def _day(at: datetime | None) -> str:
+    return at.strftime("%Y-%m-%d") if at else "never"
+
+
+def revoke(name: str, data: Path | None) -> None:
+    """Returns when the key of this name opens nothing any more. Errors: NotFound."""
+    from pupload.controller.keys import revoke_key
+
+    asyncio.run(asked(data, lambda connection: revoke_key(connection, name)))
+    typer.echo(f"the key {name} is revoked")
+
+
+def credit(account: str, amount: str, data: Path | None) -> None:
+    """Prints the balance, after `amount` was added to it."""
+    from pupload.controller.accounts import add_credit
+
+    added = _amount(amount)
+    balance = asyncio.run(asked(data, lambda connection: add_credit(connection, account, added)))
+    typer.echo(f"{account}: {balance} credits")
+
+
+def _amount(text: str) -> Decimal:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation as error:
+        raise UsageError(f"{text!r} is no number of credits; write it like 250 or 12.5") from error
+    if not amount.is_finite():
+        raise UsageError(f"{text!r} is no finite number of credits")
+    return amount
+
+
+def unlimited(account: str, data: Path | None) -> None:
+    """Returns when the account's runs may cost what they like."""
+    from pupload.controller.accounts import free
+
+    asyncio.run(asked(data, lambda connection: free(connection, account)))
+    typer.echo(f"{account}: not counted")

@@ -1,0 +1,126 @@
+"""API keys: `pup_<id>_<secret>`, of which only a digest is kept.
+
+Without any key every caller is the server's own user, who alone can reach it: it listens on loopback. From the first
+key on, every call needs one.
+"""
+
+import hmac
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import asyncpg
+
+from pupload.config import ControllerConfig
+from pupload.controller.secrets import token_digest
+from pupload.db.pool import Connection, Database
+from pupload.db.sql import SQL
+from pupload.errors import Conflict, NotFound, Unauthorized
+
+_KNOWN_S = 2.0
+_LOOK_S = 0.5
+_MOST_KNOWN = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key as it is listed. `account` pays for its runs."""
+
+    id: str
+    name: str
+    account: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class Keys:
+    """Knows callers by their keys. A key made or revoked elsewhere is noticed within seconds."""
+
+    def __init__(self, config: ControllerConfig, database: Database) -> None:
+        self._required, self._database = config.require_keys, database
+        self._wanted, self._look_at = config.require_keys, 0.0
+        self._known: dict[bytes, tuple[float, str]] = {}
+
+    async def account_of(self, headers: Mapping[str, str]) -> str:
+        """The account that the call is made for; "" while no keys are in use.
+
+        Errors: Unauthorized.
+        """
+        if not await self._are_wanted():
+            return ""
+        given = key_in(headers)
+        known = self._known.get(token_digest(given))
+        if known is None or known[0] < time.monotonic():
+            known = await self._find(given)
+        return known[1]
+
+    async def _are_wanted(self) -> bool:
+        if not self._required and time.monotonic() >= self._look_at:
+            async with self._database.connection() as connection:
+                self._wanted = bool(await connection.fetchval(SQL["any_key"]))
+            self._look_at = time.monotonic() + _LOOK_S
+        return self._wanted
+
+    async def _find(self, given: str) -> tuple[float, str]:
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(SQL["find_key"], _id_in(given))
+        digest = token_digest(given)
+        if row is None or not hmac.compare_digest(row["secret_sha256"], digest):
+            raise Unauthorized("this API key is unknown, expired or revoked; `pup key create NAME` makes a new one")
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        known = self._known[digest] = (time.monotonic() + _KNOWN_S, str(row["account"]))
+        return known
+
+
+def key_in(headers: Mapping[str, str]) -> str:
+    """The key of a call, from `X-API-Key`, or `Authorization` with or without `Bearer`.
+
+    Errors: Unauthorized when there is none.
+    """
+    scheme, _, rest = headers.get("Authorization", "").strip().partition(" ")
+    given = headers.get("X-API-Key", "").strip() or (rest.strip() if scheme.lower() == "bearer" else scheme)
+    if not given:
+        raise Unauthorized("this server wants an API key: send it as `Authorization: Bearer pup_…` or `X-API-Key`")
+    return given
+
+
+def _id_in(key: str) -> str:
+    _, _, rest = key.partition("_")
+    return rest.partition("_")[0]
+
+
+async def add_key(
+    connection: Connection, name: str, *, account: str = "", lifetime: timedelta | None = None
+) -> tuple[str, str]:
+    """A fresh key, shown this once, and its account: the given one, else one of its own.
+
+    Errors: Conflict when the name is taken.
+    """
+    key_id = secrets.token_hex(6)
+    key, account = f"pup_{key_id}_{secrets.token_hex(32)}", account or f"acc_{key_id}"
+    added = await connection.fetchval(SQL["add_key"], key_id, name, token_digest(key), account, lifetime)
+    if added is None:
+        raise Conflict(f"there is, or was, a key named {name!r}; choose another name", code="KEY_EXISTS")
+    return key, account
+
+
+async def list_keys(connection: Connection) -> list[ApiKey]:
+    """All keys, the oldest first, those of the past included."""
+    return [_key(row) for row in await connection.fetch(SQL["list_keys"])]
+
+
+def _key(row: asyncpg.Record) -> ApiKey:
+    return ApiKey(row["id"], row["name"], row["account"], row["created_at"], row["expires_at"], row["revoked_at"])
+
+
+async def revoke_key(connection: Connection, name: str) -> None:
+    """End the key of this name.
+
+    Errors: NotFound.
+    """
+    if await connection.fetchval(SQL["revoke_key"], name) is None:
+        raise NotFound(f"there is no key named {name!r} in use; `pup key list` shows them", code="KEY_NOT_FOUND")
