@@ -76,7 +76,7 @@ def load_documents(body: object, *, lenient: bool) -> tuple[Flow, list[NodeDef],
     Shape: third are the unknown members that were ignored; empty unless `lenient`, which also wants both members.
     Errors: InvalidRequest with all problems as details `{Path, Message}`, whatever `body` is.
     """
-    _require_sane(body)
+    require_sane(body)
     if lenient:
         _require_both(body)
     ignored: list[str] = []
@@ -94,8 +94,8 @@ def load_request(body: object, kind: type[R]) -> R:
     """
     parts = body if isinstance(body, dict) else {}
     documents = {name: value for name, value in parts.items() if fold(str(name)) in _DOCUMENTS}
-    _require_sane(documents)
-    _require_sane({name: v for name, v in parts.items() if name not in documents}, most_characters=MAX_VALUE)
+    require_sane(documents)
+    require_sane({name: v for name, v in parts.items() if name not in documents}, most_characters=MAX_VALUE)
     try:
         return kind.model_validate(body)
     except ValidationError as error:
@@ -120,7 +120,7 @@ def _problem(error: ErrorDetails) -> dict[str, str]:
     return {"Path": json_path(error["loc"]), "Message": message}
 
 
-def _require_sane(body: object, most_characters: int = MAX_CHARACTERS) -> None:
+def require_sane(body: object, most_characters: int = MAX_CHARACTERS) -> None:
     """Refuse what no document needs and what breaks those that store it: depth, sheer length, NUL, NaN."""
     waiting: list[tuple[Steps, object]] = [((), body)]
     problems: list[dict[str, str]] = []

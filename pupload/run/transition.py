@@ -67,12 +67,10 @@ def transition(run: Run, event: Event) -> Step:
             _succeed(draft, event)
         case NodeFailed():
             _fail(draft, event)
-        case NodeReleased():
-            _release(draft, event)
         case NodeAsked():
             _ask(draft, event)
-        case ToolsAnswered():
-            _answer(draft, event)
+        case NodeReleased() | ToolsAnswered():
+            _queue_again(draft, event.node)
         case RunCancelled() | RunTimedOut() | RunExhausted():
             draft.end_early(*_early_end(event))
         case _:
@@ -381,16 +379,12 @@ def _give_up(draft: _Draft, node: Node, event: NodeFailed) -> None:
         draft.resolve(output.edge, exists=False)
 
 
-def _release(draft: _Draft, event: NodeReleased) -> None:
-    node = draft.nodes[event.node]
+def _queue_again(draft: _Draft, node_id: NodeID) -> None:
+    node = draft.nodes[node_id]
     if draft.end is not None:
         draft.finish(node, NodeStatus.STOPPED)
         return
-    _queue(draft, replace(node, finished_at=draft.at))
-
-
-def _queue(draft: _Draft, node: Node) -> None:
-    ready = replace(node, status=NodeStatus.READY)
+    ready = replace(node, status=NodeStatus.READY, finished_at=node.finished_at or draft.at)
     draft.put(ready)
     draft.dispatch(ready)
     draft.record(RecordType.NODE_QUEUED, node.id, Attempt=ready.attempt + 1)
@@ -406,7 +400,3 @@ def _ask(draft: _Draft, event: NodeAsked) -> None:
     draft.record(
         RecordType.TOOL_CALLS_REQUIRED, node.id, Attempt=event.attempt, Round=rounds, ToolCalls=list(event.calls)
     )
-
-
-def _answer(draft: _Draft, event: ToolsAnswered) -> None:
-    _queue(draft, draft.nodes[event.node])

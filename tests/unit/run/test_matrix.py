@@ -36,7 +36,8 @@ STALE = "stale"
 REPORTS = ("claim", "success", "failure", "final failure", "lost", "release", "question", "answer")
 AGES = {"older": -1, "same": 0, "newer": 1, "far ahead": 2}
 
-# The node's newest attempt is number 2, and it has asked in two rounds. Only these cells move it; whatever is not here is stale.
+# The node's newest attempt is number 2, and it has asked in two rounds. Only these cells move it; whatever is not
+# here is stale.
 ALIVE = {
     (READY, "claim", "newer"): RUNNING,
     (RETRYING, "claim", "newer"): RUNNING,
