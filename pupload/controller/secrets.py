@@ -1,6 +1,7 @@
 """Secrets at rest: encrypted with the server's own key, which never is in the database."""
 
 import hashlib
+import hmac
 import secrets
 from pathlib import Path
 
@@ -15,6 +16,11 @@ class SecretBox:
 
     def __init__(self, key: bytes) -> None:
         self._fernet = Fernet(key)
+        self._key = key
+
+    def derived_key(self, purpose: str) -> bytes:
+        """A key for this purpose alone: it tells nothing of the server's, nor of those for other purposes."""
+        return hmac.digest(self._key, purpose.encode(), "sha256")
 
     def seal(self, secret: str) -> bytes:
         """`secret`, unreadable without the key."""

@@ -6,9 +6,9 @@ have been left out.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from pupload.flow.plan import Binding, Edge, NodeID, NodePlan, Plan
+from pupload.flow.plan import Binding, Edge, NodeID, Plan
 from pupload.run.scope import descendants
 from pupload.run.state import NodeStatus
 
@@ -54,12 +54,20 @@ def kept_edges(plan: Plan, earlier: Earlier, kept: Collection[NodeID], replaced:
 
 def edited_nodes(plan: Plan, before: Plan) -> frozenset[NodeID]:
     """The nodes of `plan` that would not do what they did `before`. Limits alone change no result."""
-    old = {node_id: _work(node) for node_id, node in before.nodes.items()}
-    return frozenset(node.id for node in plan.nodes.values() if old.get(node.id) != _work(node))
+    return frozenset(
+        node_id
+        for node_id in plan.nodes
+        if node_id not in before.nodes or _work(plan, node_id) != _work(before, node_id)
+    )
 
 
-def _work(node: NodePlan) -> NodePlan:
-    return replace(node, position=0, max_attempts=1, timeout_s=0.0, tier=_NO_TIER, retry=_NO_RETRY)
+def _work(plan: Plan, node_id: NodeID) -> tuple[object, ...]:
+    """What makes the results of a node what they are, and where they go."""
+    node = plan.nodes[node_id]
+    keys = [(plan.edges[output.edge].store, plan.edges[output.edge].key or "") for output in node.outputs]
+    values = plan.parameters if any("PARAM." in key for _, key in keys) else {}
+    does = (node.uses, node.image, node.argv, node.env, node.flags, node.network, node.user, node.access)
+    return (*does, node.inputs, node.outputs, keys, values)
 
 
 def _is_wanted(plan: Plan, output: Binding, earlier: Earlier, kept: Collection[NodeID]) -> bool:
