@@ -20,6 +20,7 @@ from pupload.errors import InvalidConfig
 
 PositiveSeconds = Annotated[float, Field(gt=0)]
 PositiveCount = Annotated[int, Field(gt=0)]
+_URL_ALLOW = "hosts, host:port or networks that URLs of users may lead to beside the public internet, by http too"
 
 
 class _Settings(BaseSettings):
@@ -101,6 +102,14 @@ class ControllerConfig(_Settings):
     retention_s: PositiveSeconds = Field(default=30 * 86400.0, description="seconds an ended run is kept")
     reject_unservable: bool = Field(default=False, description="refuse a flow whose tiers no live worker can hold")
     allow_egress: bool = Field(default=False, description="let defs ask for the network")
+    max_fetch_bytes: PositiveCount = Field(default=25 * 1024**2, description="largest file fetched from a URL")
+    url_allow: tuple[str, ...] = Field(default=(), description=_URL_ALLOW)
+    pin_images: bool = Field(
+        default=True, description="published versions run the exact images that the engine here knows at that time"
+    )
+    docker_host: str | None = Field(
+        default=None, description="engine that tells the exact images; unset: what the environment says"
+    )
     require_keys: bool = Field(default=False, description="want an API key of every caller, even before there is one")
     prices: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict, description="credits a second by tier, `*` for all others; empty: nothing costs anything"
@@ -143,6 +152,7 @@ class WorkerConfig(_Settings):
         default="auto", pattern="^(auto|mount|archive)$", description="how files reach containers; auto: mount if seen"
     )
     allow_user: bool = Field(default=False, description="let defs choose the uid of their containers, never root")
+    url_allow: tuple[str, ...] = Field(default=(), description=_URL_ALLOW)
 
 
 C = TypeVar("C", ControllerConfig, WorkerConfig)

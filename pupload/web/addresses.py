@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from pupload.errors import InvalidConfig
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -86,7 +88,7 @@ class Allowed:
 def read_allowed(entries: Iterable[str]) -> Allowed:
     """The entries of the setting `url_allow`: `host`, `host:port`, an address, `address:port`, or a network.
 
-    Errors: ValueError naming every entry that is none of them.
+    Errors: InvalidConfig naming every entry that is none of them.
     """
     names, networks, bad = set[tuple[str, int | None]](), list[tuple[Network, int | None]](), list[str]()
     for entry in entries:
@@ -99,7 +101,7 @@ def read_allowed(entries: Iterable[str]) -> Allowed:
         else:
             bad.append(repr(entry))
     if bad:
-        raise ValueError(f"url_allow: {', '.join(bad)} is no host, host:port or network")
+        raise InvalidConfig(f"url_allow: {', '.join(bad)} is no host, host:port or network")
     return Allowed(frozenset(names), tuple(networks))
 
 

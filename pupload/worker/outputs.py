@@ -12,12 +12,13 @@ from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pupload.flow.digest import Digest
 from pupload.flow.mime import matches
 from pupload.flow.plan import Reason
 from pupload.protocol import OutputSpec, PutWish
 from pupload.units import format_size
 from pupload.worker.failure import NodeFailure
-from pupload.worker.transfer import PIECE_BYTES, Digest, Source
+from pupload.worker.transfer import PIECE_BYTES, Source
 from pupload.worker.workdir import WorkDir
 
 SPARSE_FROM_BYTES = 16 * 1024**2

@@ -5,17 +5,16 @@ holds a URL.
 """
 
 import asyncio
-import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
 
 import aiohttp
 
 from pupload.errors import PuploadError
-from pupload.flow.sniff import HEAD_BYTES, TAIL_BYTES, sniff
+from pupload.flow.digest import Digest
 from pupload.log import redact
 from pupload.protocol import ObjectRef, SignedPut
 from pupload.worker.control import pauses
@@ -45,33 +44,6 @@ class _Passing(Exception):
 
 class _Expired(_Passing):
     """The URL is not good any more."""
-
-
-@dataclass(slots=True)
-class Digest:
-    """What is known of bytes once all have gone by."""
-
-    size_bytes: int = 0
-    head: bytes = b""
-    tail: bytes = b""
-    _sha256: "hashlib._Hash" = field(default_factory=hashlib.sha256)
-
-    def take(self, data: bytes) -> None:
-        """Count, hash, and keep the two ends."""
-        if len(self.head) < HEAD_BYTES:
-            self.head += data[: HEAD_BYTES - len(self.head)]
-        self.tail = (self.tail + data[-TAIL_BYTES:])[-TAIL_BYTES:]
-        self.size_bytes += len(data)
-        self._sha256.update(data)
-
-    def content_type(self) -> str:
-        """What the bytes are, by themselves."""
-        return sniff(self.head, self.size_bytes, self.tail)
-
-    @property
-    def sha256(self) -> str:
-        """Of all bytes so far, in hex."""
-        return self._sha256.hexdigest()
 
 
 class Transfers:

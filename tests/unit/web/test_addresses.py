@@ -2,6 +2,7 @@
 
 import pytest
 
+from pupload.errors import InvalidConfig
 from pupload.web.addresses import address_allowed, read_allowed
 
 CLOSED = """
@@ -56,5 +57,5 @@ def test_an_allowed_network_holds_for_every_spelling_of_its_addresses() -> None:
 
 
 def test_every_bad_entry_of_the_setting_is_named() -> None:
-    with pytest.raises(ValueError, match=r"'http://x', '10\.0\.0\.1/8', 'a b' is no"):
+    with pytest.raises(InvalidConfig, match=r"'http://x', '10\.0\.0\.1/8', 'a b' is no"):
         read_allowed(["good.example", "http://x", "10.0.0.1/8", "a b"])
