@@ -252,7 +252,7 @@ class DifferenceAnswer(Document):
     """One place in which two versions differ; `From` or `To` is null where there is nothing."""
 
     path: str
-    from_: Any = Field(default=None, alias="From")
+    from_: Any = None
     to: Any = None
 
 
@@ -260,7 +260,7 @@ class FlowComparison(Document):
     """Two versions of a flow, and where they differ: nowhere when `Differences` is empty."""
 
     name: str
-    from_: str = Field(alias="From")
+    from_: str
     to: str
     differences: list[DifferenceAnswer] = Field(default_factory=list)
 

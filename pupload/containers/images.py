@@ -4,6 +4,7 @@ Single flight for each image (old engines deadlock on two pulls of one), a deadl
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pupload.errors import EngineUnavailable, PuploadError
 
 FRESH_S = 60.0
 FAILED_S = 30.0
+_OWN_ID = re.compile(r"sha256:[0-9a-f]{64}")
 _REFUSALS = (
     "not found", "manifest unknown", "access denied", "unauthorized", "authentication required", "does not exist",
     "invalid reference", "forbidden", "no matching manifest",
@@ -95,6 +97,9 @@ class Images:
         return _image(found)
 
     async def _pulled(self, name: str) -> Image:
+        if _OWN_ID.fullmatch(name):
+            # No registry knows an engine's own id; a pull would ask for a repository named sha256.
+            raise NoImage(f"image {name} is not on this engine, and its id alone cannot be pulled", final=True)
         failed = self._failed.get(name)
         if failed and time.monotonic() < failed[0]:
             raise failed[1]
@@ -119,6 +124,37 @@ class Images:
             said = said or "the pull ended without it"
             raise NoImage(_text(name, said), final=any(word in said.lower() for word in _REFUSALS))
         return image
+
+
+async def exact_name(engine: Engine, name: str) -> str:
+    """What `name` means now: `repository@digest` where the engine or a registry tells, else the engine's own id.
+
+    Errors: Refused and EngineUnavailable when neither has it.
+    """
+    try:
+        found = await engine.call("inspect the image", lambda client: _inspect(client, name))
+    except Refused as refused:
+        if refused.status != 404:
+            raise
+        return f"{_repository(name)}@{await engine.call('ask the registry', lambda client: _published(client, name))}"
+    digests = [str(each) for each in found.get("RepoDigests") or ()]
+    own = [each for each in digests if each.startswith(f"{_repository(name)}@")]
+    return next(iter(own or digests), str(found["Id"]))
+
+
+def _repository(name: str) -> str:
+    """`name` without its tag.
+
+    >>> _repository("localhost:5000/a:1"), _repository("localhost:5000/a")
+    ('localhost:5000/a', 'localhost:5000/a')
+    """
+    place, slash, last = name.rpartition("/")
+    return place + slash + last.partition(":")[0]
+
+
+def _published(client: docker.APIClient, name: str) -> str:
+    found: Mapping[str, Any] = client.inspect_distribution(name)  # type: ignore[no-untyped-call]
+    return str(found["Descriptor"]["digest"])
 
 
 def _inspect(client: docker.APIClient, name: str) -> Mapping[str, Any]:

@@ -12,12 +12,16 @@ from aiohttp import web
 from pupload.config import ControllerConfig
 from pupload.controller.accounts import Accounts, Prices, charge
 from pupload.controller.claims import Claims
+from pupload.controller.digests import Digests
+from pupload.controller.flows import Flows
 from pupload.controller.intake import Intake
 from pupload.controller.keys import Keys
+from pupload.controller.nodedefs import NodeDefRegistry
+from pupload.controller.publishing import Publishing
 from pupload.controller.reconcile import Look, Reconciler
 from pupload.controller.removal import Removal
 from pupload.controller.reports import Reports
-from pupload.controller.routes import account, events, reference, runs, server, worker
+from pupload.controller.routes import account, events, flows, nodedefs, reference, runs, server, worker
 from pupload.controller.routes.answering import errors
 from pupload.controller.secrets import secret_box
 from pupload.controller.service import Follower, Service
@@ -37,7 +41,16 @@ _LOG = logging.getLogger(__name__)
 _SHUTDOWN_S = 3.0
 _AGAIN_S = 1.0
 
-ROUTES = [*reference.ROUTES, *runs.ROUTES, *events.ROUTES, *worker.ROUTES, *server.ROUTES, *account.ROUTES]
+ROUTES = [
+    *reference.ROUTES,
+    *runs.ROUTES,
+    *events.ROUTES,
+    *worker.ROUTES,
+    *server.ROUTES,
+    *account.ROUTES,
+    *flows.ROUTES,
+    *nodedefs.ROUTES,
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +101,8 @@ def wire(config: ControllerConfig, database: Database, stores: Mapping[str, Stor
     uploads = Uploads(config, service, known)
     accounts = Accounts(service, prices)
     looks: list[Look] = [(accounts.end_exhausted, config.reconcile_s)] if prices else []
+    registry = NodeDefRegistry(config, database, tiers)
+    kept = Flows(config, database, known, registry, box, tiers)
     return Parts(
         config=config,
         service=service,
@@ -102,6 +117,9 @@ def wire(config: ControllerConfig, database: Database, stores: Mapping[str, Stor
         keys=Keys(config, database),
         accounts=accounts,
         looks=looks,
+        flows=kept,
+        publishing=Publishing(database, kept, Digests(config), box),
+        nodedefs=registry,
         tiers=tiers,
     )
 

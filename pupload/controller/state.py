@@ -8,7 +8,10 @@ from aiohttp import web
 from pupload.config import ControllerConfig
 from pupload.controller.accounts import Accounts
 from pupload.controller.claims import Claims
+from pupload.controller.flows import Flows
 from pupload.controller.keys import Keys
+from pupload.controller.nodedefs import NodeDefRegistry
+from pupload.controller.publishing import Publishing
 from pupload.controller.reconcile import Look
 from pupload.controller.removal import Removal
 from pupload.controller.reports import Reports
@@ -38,6 +41,9 @@ class Parts:
     keys: Keys
     accounts: Accounts
     looks: Sequence[Look]
+    flows: Flows
+    publishing: Publishing
+    nodedefs: NodeDefRegistry
     tiers: Mapping[str, Tier]
 
 

@@ -42,8 +42,16 @@ async def read_body(request: web.Request) -> object:
 
     Errors: Malformed; TooLarge.
     """
+    return read_json(await read_bytes(request))
+
+
+async def read_bytes(request: web.Request) -> bytes:
+    """The body.
+
+    Errors: TooLarge.
+    """
     try:
-        return read_json(await request.read())
+        return await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise TooLarge(f"a JSON body has at most {request.app._client_max_size} bytes") from error  # noqa: SLF001 - aiohttp has no other way to ask
 

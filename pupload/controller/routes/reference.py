@@ -31,7 +31,10 @@ async def test_flow(request: web.Request) -> web.Response:
         _LOG.warning("ignored unknown members: %s", ", ".join(ignored[:20]))
     key = idempotency_key(request)
     start = Start(
-        Definition(flow, defs), account=account_of(request), idempotency_key=key, sha256=hashlib.sha256(body).digest()
+        Definition(flow, await parts.flows.complete(flow, defs)),
+        account=account_of(request),
+        idempotency_key=key,
+        sha256=hashlib.sha256(body).digest(),
     )
     run_id = await parts.submission.start(start)
     return answer(await parts.views.run(run_id))

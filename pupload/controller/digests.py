@@ -1,0 +1,79 @@
+"""Exact images: what a reference means today, so that a published version means it for ever."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pupload.config import ControllerConfig
+from pupload.errors import PuploadError
+from pupload.flow.nodedef import NodeDef
+
+if TYPE_CHECKING:
+    from pupload.containers.docker import Engine
+
+_LONGEST_S = 8.0
+"""Publishing waits for the engine and its registries at most so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The exact image of each reference that has one, and a warning for each that has none."""
+
+    images: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+class Digests:
+    """Asks the Docker engine beside the controller what references mean."""
+
+    def __init__(self, config: ControllerConfig) -> None:
+        self._enabled, self._host = config.pin_images, config.docker_host
+
+    async def find(self, references: Collection[str]) -> Found:
+        """What each reference means now. Nothing here fails: what cannot be found out is a warning."""
+        # What names its content already needs no engine.
+        open_ones = [each for each in references if "@" not in each]
+        if not self._enabled or not open_ones:
+            return Found()
+        try:
+            async with asyncio.timeout(_LONGEST_S):
+                return await self._ask(open_ones)
+        except TimeoutError:
+            why = f"no answer in {_LONGEST_S:g} s"
+        except PuploadError as error:
+            why = str(error)
+        return Found(warnings=[_warning(each, why) for each in open_ones])
+
+    async def _ask(self, references: Sequence[str]) -> Found:
+        # Only here: a controller that publishes nothing need not know Docker.
+        from pupload.containers.docker import Engine
+
+        engine = await Engine.connect(self._host, containers=1)
+        try:
+            answers = await asyncio.gather(*(_exact(engine, each) for each in references))
+        finally:
+            await engine.close()
+        found = dict(zip(references, answers, strict=True))
+        return Found(
+            {name: image for name, image in found.items() if isinstance(image, str)},
+            [_warning(name, str(image)) for name, image in found.items() if not isinstance(image, str)],
+        )
+
+
+async def _exact(engine: "Engine", reference: str) -> str | PuploadError:
+    from pupload.containers.images import exact_name
+
+    try:
+        return await exact_name(engine, reference)
+    except PuploadError as error:
+        return error
+
+
+def _warning(reference: str, why: str) -> str:
+    return f"image {reference} is run as its tag will stand then, its exact image is not known: {why}"
+
+
+def exact(defs: Sequence[NodeDef], images: Mapping[str, str]) -> list[NodeDef]:
+    """`defs` with the exact image in place of each reference that `images` knows."""
+    return [each.model_copy(update={"image": images.get(each.image, each.image)}) for each in defs]

@@ -1,0 +1,128 @@
+"""Publishing: a draft becomes a version that never changes."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+
+import asyncpg
+
+from pupload.answers import FlowVersionAnswer, FlowVersionPage, FlowVersionSummary
+from pupload.controller.digests import Digests, exact
+from pupload.controller.documents import Kept, keep
+from pupload.controller.flows import DRAFT, Flows, no_such_flow, no_such_version
+from pupload.controller.secrets import SecretBox
+from pupload.controller.submission import Definition
+from pupload.db.pool import Connection, Database
+from pupload.db.sql import SQL
+from pupload.errors import InvalidFlow
+from pupload.flow.model import Flow
+from pupload.flow.nodedef import NodeDef
+from pupload.flow.rules.rule import Severity
+
+
+class Publishing:
+    """Versions of flows."""
+
+    def __init__(self, database: Database, flows: Flows, digests: Digests, box: SecretBox) -> None:
+        self._database, self._flows, self._digests, self._box = database, flows, digests, box
+
+    async def publish(self, name: str) -> tuple[FlowVersionAnswer, bool]:
+        """The version that holds the draft as it is now, and whether it is new.
+
+        A draft that is as the newest version, to the image, is that version.
+        Errors: NotFound; InvalidFlow with all findings.
+        """
+        draft = await self._flows.resolve(name, DRAFT)
+        await self._require_valid(draft)
+        found = await self._digests.find(_images_used(draft.flow, draft.defs))
+        exactly = Definition(draft.flow, exact(draft.defs, found.images))
+        digest = await asyncio.to_thread(self._flows.digest, exactly)
+        kept = keep(draft.flow, draft.defs, self._box)
+
+        async def write(connection: Connection) -> tuple[int, bool]:
+            if await connection.fetchrow(SQL["lock_flow"], name) is None:
+                raise no_such_flow(name)
+            newest = await connection.fetchrow(SQL["newest_version"], name)
+            if newest is not None and self._is_same(newest, kept, found.images):
+                return newest["n"], False
+            n = newest["n"] + 1 if newest else 1
+            frozen = (kept.documents, kept.secrets, digest, json.dumps(found.images), json.dumps(found.warnings))
+            await connection.execute(SQL["insert_version"], name, n, *frozen)
+            return n, True
+
+        n, fresh = await self._database.transact(write)
+        return await self.version(name, n), fresh
+
+    async def _require_valid(self, draft: Definition) -> None:
+        findings = await self._flows.findings(draft.flow, draft.defs)
+        wrong = sum(finding.severity is Severity.ERROR for finding in findings)
+        if wrong:
+            raise InvalidFlow(f"the draft has {wrong} {'error' if wrong == 1 else 'errors'}", details=findings)
+
+    def _is_same(self, newest: asyncpg.Record, kept: Kept, images: dict[str, str]) -> bool:
+        published = Kept(newest["documents"], newest["secrets"])
+        return (
+            published.documents == kept.documents
+            and json.loads(newest["images"]) == images
+            and published.opened(self._box) == kept.opened(self._box)
+        )
+
+    async def promote(self, name: str, n: int) -> FlowVersionAnswer:
+        """The version, which is now what a call runs that asks for none.
+
+        Errors: NotFound.
+        """
+
+        async def write(connection: Connection) -> None:
+            if await connection.fetchrow(SQL["lock_flow"], name) is None:
+                raise no_such_flow(name)
+            if await connection.fetchrow(SQL["get_version"], name, n) is None:
+                raise no_such_version(name, str(n))
+            await connection.execute(SQL["promote_version"], name, n)
+
+        await self._database.transact(write)
+        return await self.version(name, n)
+
+    async def version(self, name: str, n: int) -> FlowVersionAnswer:
+        """One version with its documents.
+
+        Errors: NotFound.
+        """
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(SQL["get_version"], name, n)
+            if row is None and await connection.fetchrow(SQL["flow_header"], name) is None:
+                raise no_such_flow(name)
+        if row is None:
+            raise no_such_version(name, str(n))
+        shown = Kept(row["documents"]).shown()
+        return FlowVersionAnswer(**_summary(row), flow=shown["Flow"], node_defs=shown.get("NodeDefs", []))
+
+    async def page(self, name: str, before: int | None, limit: int) -> FlowVersionPage:
+        """Versions, newest first, older than `before`.
+
+        Errors: NotFound.
+        """
+        async with self._database.connection() as connection:
+            if await connection.fetchrow(SQL["flow_header"], name) is None:
+                raise no_such_flow(name)
+            rows = await connection.fetch(SQL["list_versions"], name, before, limit + 1)
+        found = [FlowVersionSummary(**_summary(row)) for row in rows[:limit]]
+        return FlowVersionPage(versions=found, next_cursor=str(found[-1].version) if len(rows) > limit else "")
+
+
+def _images_used(flow: Flow, defs: Sequence[NodeDef]) -> list[str]:
+    uses = {node.uses for node in flow.nodes}
+    used = (each for each in defs if uses & {each.reference, f"{each.reference}@{each.version}"})
+    return sorted({each.image for each in used})
+
+
+def _summary(row: asyncpg.Record) -> dict[str, object]:
+    return {
+        "name": row["flow"],
+        "version": row["n"],
+        "definition": row["digest"],
+        "production": row["is_production"],
+        "images": json.loads(row["images"]),
+        "warnings": json.loads(row["warnings"]),
+        "published_at": row["published_at"],
+    }

@@ -1,0 +1,103 @@
+"""Flows by name: drafts, findings, versions."""
+
+import asyncio
+
+from aiohttp import web
+
+from pupload.answers import FindingAnswer, Findings
+from pupload.controller.flows import Asked
+from pupload.controller.routes.answering import answer, path_part, query_text, read_bytes, whole_number
+from pupload.controller.state import parts_of
+from pupload.errors import InvalidRequest
+from pupload.flow.load import load_documents, read_json
+from pupload.flow.model import Flow
+from pupload.flow.nodedef import NodeDef
+
+
+def flow_of(request: web.Request) -> str:
+    """The flow that the path names."""
+    return path_part(request, "flow")
+
+
+async def put_flow(request: web.Request) -> web.Response:
+    """PUT {Flow, NodeDefs}: the flow's draft."""
+    flow, defs = await _documents(await read_bytes(request))
+    return answer(await parts_of(request).flows.put(flow_of(request), flow, defs))
+
+
+async def _documents(body: bytes) -> tuple[Flow, list[NodeDef]]:
+    # Large documents take long enough to hold up everybody else.
+    flow, defs, _ = await asyncio.to_thread(lambda: load_documents(read_json(body), lenient=False))
+    return flow, defs
+
+
+async def get_flow(request: web.Request) -> web.Response:
+    """GET the flow with its draft."""
+    return answer(await parts_of(request).flows.get(flow_of(request)))
+
+
+async def delete_flow(request: web.Request) -> web.Response:
+    """DELETE the draft."""
+    await parts_of(request).flows.delete(flow_of(request))
+    return web.Response(status=204)
+
+
+async def list_flows(request: web.Request) -> web.Response:
+    """GET ?limit&cursor."""
+    limit = whole_number(request, "limit", 50, least=1, most=500)
+    return answer(await parts_of(request).flows.page(query_text(request, "cursor"), limit))
+
+
+async def validate(request: web.Request) -> web.Response:
+    """POST: everything that is wrong with the draft, or with the documents in the body."""
+    flows, name, body = parts_of(request).flows, flow_of(request), await read_bytes(request)
+    if body.strip():
+        flow, defs = await _documents(body)
+    else:
+        draft = await flows.resolve(name, "draft")
+        flow, defs = draft.flow, list(draft.defs)
+    found = await flows.findings(flow, defs)
+    return answer(Findings(findings=[FindingAnswer(**each.model_dump()) for each in found]))
+
+
+async def publish(request: web.Request) -> web.Response:
+    """POST: a new version of the draft as it is; the newest one where nothing has changed."""
+    version, fresh = await parts_of(request).publishing.publish(flow_of(request))
+    return answer(version, status=201 if fresh else 200)
+
+
+async def list_versions(request: web.Request) -> web.Response:
+    """GET ?limit&cursor."""
+    limit = whole_number(request, "limit", 50, least=1, most=500)
+    before = whole_number(request, "cursor", 0, least=1, most=2**31 - 1) or None
+    return answer(await parts_of(request).publishing.page(flow_of(request), before, limit))
+
+
+async def get_version(request: web.Request) -> web.Response:
+    """GET one version."""
+    return answer(await parts_of(request).publishing.version(flow_of(request), _number(request)))
+
+
+async def promote(request: web.Request) -> web.Response:
+    """POST: the version becomes production."""
+    return answer(await parts_of(request).publishing.promote(flow_of(request), _number(request)))
+
+
+def _number(request: web.Request) -> int:
+    asked = Asked.of(path_part(request, "version"))
+    if asked.number is None:
+        raise InvalidRequest(f"a version's own path has its number, not {asked}", code="INVALID_VERSION")
+    return asked.number
+
+
+ROUTES = [
+    web.get("/api/v1/flows", list_flows),
+    web.put("/api/v1/flows/{flow}", put_flow),
+    web.get("/api/v1/flows/{flow}", get_flow),
+    web.delete("/api/v1/flows/{flow}", delete_flow),
+    web.post("/api/v1/flows/{flow}/validate", validate),
+    web.post("/api/v1/flows/{flow}/versions", publish),
+    web.get("/api/v1/flows/{flow}/versions", list_versions),
+    web.get("/api/v1/flows/{flow}/versions/{version}", get_version),
+    web.post("/api/v1/flows/{flow}/versions/{version}/promote", promote),
+]

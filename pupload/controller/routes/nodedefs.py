@@ -1,0 +1,48 @@
+"""Node definitions for every flow."""
+
+from aiohttp import web
+
+from pupload.controller.routes.answering import answer, path_part, query_text, read_document, whole_number
+from pupload.controller.state import parts_of
+from pupload.flow.nodedef import NodeDef
+
+
+def _key(request: web.Request) -> tuple[str, str, str]:
+    name, _, version = path_part(request, "nodedef").partition("@")
+    return path_part(request, "publisher"), name, version
+
+
+async def put_nodedef(request: web.Request) -> web.Response:
+    """PUT a definition; one with a version once and for all."""
+    publisher, name, version = _key(request)
+    given = await read_document(request, _PathNamed)
+    kept, fresh = await parts_of(request).nodedefs.put(publisher, name, version, given)
+    return answer(kept, status=201 if fresh else 200)
+
+
+class _PathNamed(NodeDef):
+    """A definition that may leave its name to the path."""
+
+    name: str = ""
+
+
+async def get_nodedef(request: web.Request) -> web.Response:
+    """GET a definition; without a version the newest."""
+    return answer(await parts_of(request).nodedefs.get(*_key(request)))
+
+
+async def list_nodedefs(request: web.Request) -> web.Response:
+    """GET ?publisher&limit&cursor."""
+    page = await parts_of(request).nodedefs.page(
+        query_text(request, "publisher"),
+        query_text(request, "cursor"),
+        whole_number(request, "limit", 50, least=1, most=500),
+    )
+    return answer(page)
+
+
+ROUTES = [
+    web.get("/api/v1/nodedefs", list_nodedefs),
+    web.put("/api/v1/nodedefs/{publisher}/{nodedef}", put_nodedef),
+    web.get("/api/v1/nodedefs/{publisher}/{nodedef}", get_nodedef),
+]
