@@ -90,6 +90,19 @@ class OutputSpec(Document):
     max_size_bytes: int
 
 
+class KeptFolder(Document):
+    """A folder that the container finds as `/pup/<name>`, may write, and that is kept when the attempt counts.
+
+    `content` is the tar that it begins as, None for an empty one. Units: bytes of all files together, and how many
+    files and folders there may be.
+    """
+
+    name: str
+    content: ObjectRef | None = None
+    max_size_bytes: int
+    max_entries: int
+
+
 class Assignment(Document):
     """Everything that one attempt needs, decided. See `NodePlan` for `argv`, `flags`, `flag_names`."""
 
@@ -103,6 +116,7 @@ class Assignment(Document):
     flag_names: list[str]
     inputs: list[InputSpec]
     outputs: list[OutputSpec]
+    folders: list[KeptFolder] = Field(default_factory=list)
     tier: Tier
     timeout_s: float
     network: str = "none"
@@ -153,12 +167,13 @@ class PutWish(Document):
 
 
 class Sign(Document):
-    """URLs that the worker needs now: inputs again, outputs, its log."""
+    """URLs that the worker needs now: inputs again, outputs, its log, folders that changed (by name, as `edge`)."""
 
     ref: AttemptRef
     gets: list[str] = Field(default_factory=list)
     puts: list[PutWish] = Field(default_factory=list)
     log: PutWish | None = None
+    folders: list[PutWish] = Field(default_factory=list)
     expires_s: float = 3600.0
 
 
@@ -184,6 +199,7 @@ class Signed(Document):
     gets: list[SignedGet] = Field(default_factory=list)
     puts: list[SignedPut] = Field(default_factory=list)
     log: SignedPut | None = None
+    folders: list[SignedPut] = Field(default_factory=list)
 
 
 class Line(Document):
@@ -235,6 +251,15 @@ class InputFound(Document):
     content_type: str
 
 
+class FolderFound(Document):
+    """A folder that the attempt has changed; it lies in the store under `key`, as a tar."""
+
+    name: str
+    key: str
+    size_bytes: int
+    sha256: str
+
+
 class Finish(Document):
     """The end of an attempt. `final`: another try cannot help. Lines not yet posted come with it.
 
@@ -250,6 +275,7 @@ class Finish(Document):
     outputs: list[OutputFound] = Field(default_factory=list)
     absent: list[str] = Field(default_factory=list)
     inputs: list[InputFound] = Field(default_factory=list)
+    folders: list[FolderFound] = Field(default_factory=list)
     lines: list[Line] = Field(default_factory=list)
     log_key: str = ""
     image_digest: str = ""

@@ -4,6 +4,7 @@ Nothing is unpacked to a path that comes from a tar: only plain files of expecte
 the caller gives. Memory is constant.
 """
 
+import itertools
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,13 +14,12 @@ import docker
 
 from pupload.containers.docker import Engine, Refused
 from pupload.containers.spec import FILES_DIR, OUT_DIR
+from pupload.containers.trees import Owner, Room, header, packed, unpack
 
 _PIECE = 256 * 1024
 
 
-async def send_files(
-    engine: Engine, container: str, inputs: Iterable[Path], *, owner: tuple[int, int], within_s: float
-) -> None:
+async def send_files(engine: Engine, container: str, inputs: Iterable[Path], *, owner: Owner, within_s: float) -> None:
     """Fill the volume of a created container: `in` with `inputs`, read-only, and an empty `out` of `owner`."""
     paths = list(inputs)
 
@@ -27,6 +27,40 @@ async def send_files(
         client.put_archive(container, FILES_DIR, _packed(paths, owner))
 
     await engine.call("take the input files", send, within_s)
+
+
+async def send_folder(
+    engine: Engine, container: str, folder: Path, *, name: str, owner: Owner, room: Room, within_s: float
+) -> None:
+    """Give the volume of a created container the folder `name`, filled with what is in `folder`.
+
+    Errors: NotKept.
+    """
+
+    def send(client: docker.APIClient) -> None:
+        top = header(name, folder=True, mode=0o700, owner=owner)
+        pieces = itertools.chain([top], packed(folder, room, under=f"{name}/", owner=owner))
+        client.put_archive(container, FILES_DIR, pieces)
+
+    await engine.call("take a kept folder", send, within_s)
+
+
+async def fetch_folder(engine: Engine, container: str, folder: Path, *, name: str, room: Room, within_s: float) -> None:
+    """Fill the empty `folder` with what the container has left in its folder `name`.
+
+    Errors: NotKept; Refused when the program has removed it.
+    """
+
+    def fetch(client: docker.APIClient) -> None:
+        url = f"{client.base_url}/v{client.api_version}/containers/{container}/archive"
+        # Not the SDK's own call, which cannot be hung up on: a folder that is refused is not read to its end.
+        with client.get(url, params={"path": f"{FILES_DIR}/{name}"}, stream=True, timeout=within_s) as response:
+            if response.status_code >= 300:
+                raise Refused(response.status_code, response.text[:500])
+            pieces = response.iter_content(_PIECE)
+            unpack(cast("IO[bytes]", _Pieces(pieces)), folder, room, under=f"{name}/")
+
+    await engine.call("give a kept folder", fetch, within_s)
 
 
 async def fetch_files(
@@ -50,7 +84,7 @@ async def fetch_files(
         raise
 
 
-def _packed(paths: list[Path], owner: tuple[int, int]) -> Iterator[bytes]:
+def _packed(paths: list[Path], owner: Owner) -> Iterator[bytes]:
     yield _entry("in", tarfile.DIRTYPE, 0o755).tobuf()
     for path in paths:
         entry = _entry(f"in/{path.name}", tarfile.REGTYPE, 0o444, size=path.stat().st_size)

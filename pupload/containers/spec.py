@@ -37,7 +37,8 @@ class ContainerSpec:
     """One container with everything decided.
 
     `argv` None runs the image's own entrypoint and command. `files` is the directory with `in` and `out` that is
-    mounted; None gives the container a volume instead, filled and read through the engine.
+    mounted; None gives the container a volume instead, filled and read through the engine. `folders` are further ones
+    that the program may write, by the name that they have below `/pup`.
     Units: memory in bytes, cpu in cores.
     """
 
@@ -51,6 +52,7 @@ class ContainerSpec:
     argv: tuple[str, ...] | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     files: str | None = None
+    folders: Mapping[str, str] = field(default_factory=dict)
     egress: bool = False
     gpu: GpuDevice | None = None
 
@@ -135,7 +137,11 @@ def within(value: float, low: float, high: float) -> float:
 def _mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
     if spec.files is None:
         return [{"Type": "volume", "Target": FILES_DIR, "VolumeOptions": {"NoCopy": True}}]
-    return [_bind(f"{spec.files}/in", IN_DIR, read_only=True), _bind(f"{spec.files}/out", OUT_DIR, read_only=False)]
+    return [
+        _bind(f"{spec.files}/in", IN_DIR, read_only=True),
+        _bind(f"{spec.files}/out", OUT_DIR, read_only=False),
+        *(_bind(path, f"{FILES_DIR}/{name}", read_only=False) for name, path in spec.folders.items()),
+    ]
 
 
 def _bind(source: str, target: str, *, read_only: bool) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from pupload.protocol import Assignment, Claim, Finish, Outcome
 from pupload.worker.container import container_spec, owner_of, ports_of
 from pupload.worker.ending import until_exit
 from pupload.worker.failure import NodeFailure, Stopped
+from pupload.worker.folders import hand_in_folders, keep_folders, room_for, stage_folders
 from pupload.worker.hold import Hold
 from pupload.worker.live import LiveLog
 from pupload.worker.outputs import file_name, opened
@@ -113,7 +114,7 @@ async def _make_room(shop: Shop, attempt: Attempt) -> None:
     for port in ports_of(assignment):
         if not _PORT.fullmatch(port):
             raise NodeFailure(Reason.POLICY, f"{port!r} is no name for a file", final=True)
-    needed = sum(spec.content.size_bytes for spec in assignment.inputs if spec.content)
+    needed = sum(spec.content.size_bytes for spec in assignment.inputs if spec.content) + room_for(assignment.folders)
     parent, owner = shop.config.work_dir, owner_of(shop, assignment)
 
     def make() -> WorkDir:
@@ -126,18 +127,19 @@ async def _make_room(shop: Shop, attempt: Attempt) -> None:
 
 
 async def _gather(shop: Shop, attempt: Attempt) -> None:
-    """Steps 3 and 4 at once: inputs and image."""
+    """Steps 3 and 4 at once: inputs, kept folders and image."""
     assignment = attempt.assignment
     place = placed(attempt)
     inputs = asyncio.ensure_future(stage_inputs(stage_of(shop, attempt), assignment.inputs, place.inputs))
     image = asyncio.ensure_future(_require_image(shop, assignment.image))
+    folders = asyncio.ensure_future(stage_folders(shop, attempt))
     try:
         with attempt.step("gather"):
-            attempt.staged, attempt.image = await asyncio.gather(inputs, image)
+            attempt.staged, attempt.image, _ = await asyncio.gather(inputs, image, folders)
     finally:
-        inputs.cancel()
-        image.cancel()
-        await asyncio.gather(inputs, image, return_exceptions=True)
+        for each in (inputs, image, folders):
+            each.cancel()
+        await asyncio.gather(inputs, image, folders, return_exceptions=True)
 
 
 async def _require_image(shop: Shop, name: str) -> Image:
@@ -168,6 +170,7 @@ async def _hand_in(shop: Shop, attempt: Attempt) -> None:
     paths, within_s = [staged.path for staged in attempt.staged], shop.config.transfer_timeout_s
     with attempt.step("hand_in"):
         await send_files(shop.engine, attempt.container, paths, owner=placed(attempt).owner, within_s=within_s)
+        await hand_in_folders(shop, attempt)
 
 
 async def _start(shop: Shop, attempt: Attempt) -> None:
@@ -204,7 +207,7 @@ async def _hear_out(attempt: Attempt) -> None:
 
 
 async def _deliver(shop: Shop, attempt: Attempt) -> None:
-    """Step 9: outputs checked, hashed, uploaded."""
+    """Step 9: outputs and kept folders checked, hashed, uploaded."""
     assignment, place = attempt.assignment, placed(attempt)
     with attempt.step("outputs"):
         if not shop.mounts:
@@ -212,6 +215,7 @@ async def _deliver(shop: Shop, attempt: Attempt) -> None:
         with contextlib.ExitStack() as stack:
             outputs = await asyncio.to_thread(stack.enter_context, opened(place, assignment.outputs))
             attempt.delivered = await deliver(stage_of(shop, attempt), outputs)
+    await keep_folders(shop, attempt)
 
 
 async def _hand_out(shop: Shop, attempt: Attempt) -> None:

@@ -64,6 +64,7 @@ def container_spec(shop: Shop, attempt: Attempt) -> ContainerSpec:
         argv=_argv(assignment, {**inputs, **outputs}),
         env=_environment(assignment, inputs, outputs),
         files=str(place.root) if shop.mounts else None,
+        folders={kept.name: str(place.folder(kept.name)) for kept in assignment.folders},
         egress=egress,
         gpu=attempt.device,
     )

@@ -49,12 +49,14 @@ async def until_exit(shop: Shop, attempt: Attempt) -> ContainerState | None:
 
 async def _until_too_much(shop: Shop, attempt: Attempt) -> str:
     """What the program did too much of, once it has written more than its tier's disk."""
-    tier, out = attempt.assignment.tier, placed(attempt).outputs
+    tier, place = attempt.assignment.tier, placed(attempt)
+    kept = [folder.name for folder in attempt.assignment.folders]
+    written, names = [place.outputs, *map(place.folder, kept)], " and ".join(f"/pup/{name}" for name in ["out", *kept])
     while True:
         await asyncio.sleep(LOOK_S)
-        excess = await asyncio.to_thread(beyond, out, tier.disk_bytes) if shop.mounts else ""
+        excess = await asyncio.to_thread(beyond, written, tier.disk_bytes) if shop.mounts else ""
         if excess:
-            return f"the program wrote {excess} to /pup/out; its tier {tier.name} has {format_size(tier.disk_bytes)}"
+            return f"the program wrote {excess} to {names}; its tier {tier.name} has {format_size(tier.disk_bytes)}"
 
 
 async def _keep_hearing(shop: Shop, attempt: Attempt) -> None:

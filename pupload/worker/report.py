@@ -55,6 +55,7 @@ async def report(shop: Shop, attempt: Attempt, finish: Finish, freed: Callable[[
     found: dict[str, object] = {
         "exit_code": attempt.exit_code if finish.exit_code is None else finish.exit_code,
         "inputs": [staged.found for staged in attempt.staged],
+        "folders": attempt.kept,
         "lines": [as_line(line) for line in lines],
         "log_key": attempt.log_key,
         "image_digest": attempt.image.digest if attempt.image else "",

@@ -1,18 +1,19 @@
 """What a running program has written, looked at while it runs: no quota holds it back."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 MAX_ENTRIES = 100_000
 LOOK_S = 2.0
 
 
-def beyond(folder: Path, limit_bytes: int, max_entries: int = MAX_ENTRIES) -> str:
-    """What is too much in `folder`; "" while it is within its limits.
+def beyond(written: Iterable[Path], limit_bytes: int, max_entries: int = MAX_ENTRIES) -> str:
+    """What is too much in the folders `written`, all together; "" while they are within the limits.
 
     Units: bytes as they take room on the disk, so that holes in a file count nothing.
     """
-    size, entries, folders = 0, 0, [str(folder)]
+    size, entries, folders = 0, 0, [str(folder) for folder in written]
     while folders:
         try:
             with os.scandir(folders.pop()) as found:

@@ -13,7 +13,10 @@ MARGIN_INODES = 256
 
 @dataclass(frozen=True, slots=True)
 class WorkDir:
-    """`root` holds `in`, `out` and what the worker itself keeps. `owner` is (uid, gid) of the container's program."""
+    """`root` holds `in`, `out`, kept folders if there are any, and what the worker itself keeps.
+
+    `owner` is (uid, gid) of the container's program.
+    """
 
     root: Path
     owner: tuple[int, int]
@@ -28,6 +31,10 @@ class WorkDir:
     def outputs(self) -> Path:
         """Where the container writes."""
         return self.root / "out"
+
+    def folder(self, name: str) -> Path:
+        """Where the kept folder of this name lies while the container uses it."""
+        return self.root / "folders" / name
 
 
 def make_work_dir(parent: Path, name: str, owner: tuple[int, int]) -> WorkDir:

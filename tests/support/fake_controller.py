@@ -23,6 +23,7 @@ from pupload.protocol import (
     Finished,
     Hello,
     InputSpec,
+    KeptFolder,
     Line,
     Lines,
     ObjectRef,
@@ -264,6 +265,7 @@ class FakeController:
             gets=[SignedGet(edge=edge, url=self.url + self.store.signed(f"in/{edge}")) for edge in sign.gets],
             puts=[self._put_url(f"{prefix}/{wish.edge}", wish) for wish in sign.puts],
             log=log,
+            folders=[self._put_url(f"{prefix}/folders/{wish.edge}", wish) for wish in sign.folders],
         )
 
     def _put_url(self, key: str, wish: PutWish) -> SignedPut:
@@ -286,6 +288,16 @@ class FakeController:
         async with self._news:
             book.append(told)
             self._news.notify_all()
+
+    def folder(self, name: str, tar: bytes | None = None, **more: object) -> KeptFolder:
+        """A kept folder; one that begins with something has it in the store under its name."""
+        ref = None
+        if tar is not None:
+            self.store.objects[f"folders/{name}"] = tar
+            url = self.url + self.store.signed(f"folders/{name}")
+            ref = ObjectRef(url=url, size_bytes=len(tar), sha256=hashlib.sha256(tar).hexdigest(), etag=etag(tar))
+        told = {"name": name, "content": ref, "max_size_bytes": MB, "max_entries": 100}
+        return KeptFolder.model_validate(told | more)
 
     def input(self, port: str, content: bytes, *, checked: bool = True, **more: object) -> InputSpec:
         """An input whose object lies in the store under the edge `<port>`."""
