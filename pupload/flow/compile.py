@@ -14,6 +14,8 @@ from pydantic import JsonValue
 from pupload.errors import InvalidRequest
 from pupload.flow import keys
 from pupload.flow.argv import option_problem, split, variables
+from pupload.flow.callee import NO_CALLEES, Callee, Callees
+from pupload.flow.evals import eval_plans
 from pupload.flow.graph import FlowGraph
 from pupload.flow.mime import extension_of, intersection, normal
 from pupload.flow.model import DataWell, Flow, FlowNode
@@ -21,9 +23,11 @@ from pupload.flow.nodedef import NodeDef
 from pupload.flow.parameters import bind_parameters, fill, filled_length, typed_text
 from pupload.flow.plan import (
     DEFAULT_STORE,
+    NO_TIER,
     Binding,
     Edge,
     EdgePlan,
+    FlowRef,
     NodeID,
     NodePlan,
     Plan,
@@ -51,14 +55,17 @@ def compile_plan(
     node_timeout_s: float,
     parameters: Mapping[str, JsonValue] | None = None,
     stores: Collection[str] = (DEFAULT_STORE,),
+    callees: Callees = NO_CALLEES,
 ) -> Plan:
     """The plan of a flow that `check` finds no error in.
 
-    `node_timeout_s` is for nodes that neither flow nor def limits; `stores` are the names of the server's stores.
+    `node_timeout_s` is for nodes that neither flow nor def limits; `stores` are the names of the server's stores,
+    `callees` what the flows that it names turned out to be.
     Errors: InvalidRequest for parameters that do not fit the flow, or that make a key unsafe.
     """
     values = bind_parameters(flow.parameters, parameters or {})
-    filled = _filled(open_plan(flow, defs, tiers=tiers, node_timeout_s=node_timeout_s, stores=stores), values)
+    opened = open_plan(flow, defs, tiers=tiers, node_timeout_s=node_timeout_s, stores=stores, callees=callees)
+    filled = _filled(opened, values)
     _require_safe_keys(filled)
     return filled
 
@@ -70,11 +77,12 @@ def open_plan(
     tiers: Mapping[str, Tier],
     node_timeout_s: float,
     stores: Collection[str] = (DEFAULT_STORE,),
+    callees: Callees = NO_CALLEES,
 ) -> Plan:
     """As `compile_plan`, its parameters still open: what the digest is of."""
-    surveyed = survey(flow, defs, tiers=tiers, stores=stores, max_nodes=len(flow.nodes))
+    surveyed = survey(flow, defs, tiers=tiers, stores=stores, max_nodes=len(flow.nodes), callees=callees)
     order = FlowGraph(len(flow.nodes), surveyed.arcs()).order()
-    nodes = [_node(surveyed, place, position, node_timeout_s) for position, place in enumerate(order)]
+    nodes = [_node_or_call(surveyed, place, position, node_timeout_s) for position, place in enumerate(order)]
     plan = Plan(
         name=flow.name or UNNAMED,
         nodes={node.id: node for node in nodes},
@@ -82,8 +90,36 @@ def open_plan(
         stores={store.name: store for store in _stores(flow)},
         timeout_s=_seconds(flow.timeout),
         fail_fast=flow.fail_fast,
+        evals=eval_plans(surveyed),
     )
     return replace(plan, digest=_digest(plan, flow))
+
+
+def _node_or_call(surveyed: Survey, place: int, position: int, node_timeout_s: float) -> NodePlan:
+    callee = surveyed.callees.get(surveyed.flow.nodes[place].uses)
+    if callee is None:
+        return _node(surveyed, place, position, node_timeout_s)
+    return _call(surveyed, place, position, callee)
+
+
+def _call(surveyed: Survey, place: int, position: int, callee: Callee) -> NodePlan:
+    node, definition = surveyed.flow.nodes[place], callee.definition
+    if definition is None:
+        raise ValueError(f"node {node.id} calls nothing; only a checked flow can be compiled")
+    return NodePlan(
+        id=NodeID(node.id),
+        position=position,
+        uses=node.uses,
+        image="",
+        tier=NO_TIER,
+        flags=_flags(node, definition),
+        flag_names=tuple(sorted(flag.name for flag in definition.flags)),
+        inputs=tuple(_input(port) for port in surveyed.ports[place] if port.side == "Inputs"),
+        outputs=tuple(_output(port) for port in surveyed.ports[place] if port.side == "Outputs"),
+        max_attempts=node.max_attempts or definition.max_attempts,
+        timeout_s=_seconds(node.timeout) or 0.0,
+        calls=FlowRef(callee.name, callee.version, callee.digest),
+    )
 
 
 def _node(surveyed: Survey, place: int, position: int, node_timeout_s: float) -> NodePlan:
@@ -109,6 +145,7 @@ def _node(surveyed: Survey, place: int, position: int, node_timeout_s: float) ->
         network=definition.network,
         user=definition.user,
         access=definition.access,
+        ask_exit_code=definition.tool_exit_code if definition.allow_tools else None,
     )
 
 

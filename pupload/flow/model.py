@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field, JsonValue, SecretStr, field_serializer
 
 from pupload.document import fold
-from pupload.flow.given import Env, Given, Scalar, Size, Text
+from pupload.flow.given import Env, Given, Scalar, Size, Strings, Text
 
 DEFAULT_LOCATION = "us-east-1"
 
@@ -116,6 +116,29 @@ class FlowNode(Given):
     env: Env = Field(default_factory=dict, max_length=256)
 
 
+class EvalInput(Given):
+    """What an evaluation gets on one of its input edges: the object of an edge of the judged run, or a value.
+
+    `from_` is input, output or external; "" is told by what else is given.
+    """
+
+    EMPTY_IS_A_VALUE: ClassVar[frozenset[str]] = frozenset({"Value"})
+
+    from_: Text = Field(default="", alias="From")
+    edge: Text = ""
+    value: JsonValue = None
+
+
+class FlowEval(Given):
+    """A flow that judges the runs of this one. `on` are the statuses of a run that is judged."""
+
+    name: Text = ""
+    flow: Text = ""
+    auto_run: bool = True
+    on: Strings = Field(default_factory=lambda: ["COMPLETE"])
+    inputs: dict[str, EvalInput] = Field(default_factory=dict)
+
+
 class Flow(Given):
     """A graph of container steps over files."""
 
@@ -127,5 +150,5 @@ class Flow(Given):
     data_wells: list[DataWell] = Field(default_factory=list)
     nodes: list[FlowNode] = Field(default_factory=list)
     fail_fast: bool = True
-    evals: list[JsonValue] = Field(default_factory=list)
+    evals: list[FlowEval] = Field(default_factory=list, max_length=64)
     allow_image_override: bool = False

@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Annotated, NewType
 
-from pydantic import PlainSerializer, TypeAdapter
+from pydantic import JsonValue, PlainSerializer, TypeAdapter
 
 from pupload.tiers import Tier
 
@@ -70,15 +70,71 @@ class Binding:
     extension: str = ""
 
 
+NO_TIER = Tier("", cpu=0, memory_bytes=0, disk_bytes=0)
+"""The tier of a node that needs none: no worker runs it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRef:
+    """A flow at exactly one version, a number or "draft". `digest` says what was meant: a draft may change."""
+
+    name: str
+    version: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvalInputPlan:
+    """What an evaluation gets on an input edge: the object of the judged run's `edge`, or else `value`."""
+
+    edge: Edge | None = None
+    value: JsonValue = None
+
+
+@dataclass(frozen=True, slots=True)
+class EvalPlan:
+    """A flow that judges a run that has ended with a status of `on`; `verdict` is its edge that says what it found."""
+
+    name: str
+    flow: FlowRef
+    verdict: Edge
+    inputs: Mapping[Edge, EvalInputPlan] = field(default_factory=dict)
+    on: tuple[str, ...] = ("COMPLETE",)
+    auto_run: bool = True
+
+
+class ToolChoice(StrEnum):
+    """Whether nodes may ask for tools, or must."""
+
+    AUTO = "auto"
+    NONE = "none"
+    REQUIRED = "required"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOffer:
+    """What the client does for nodes that ask: functions by name, as the request described them.
+
+    `only` is the one that may be asked for, None for any of them.
+    """
+
+    functions: Mapping[str, Mapping[str, JsonValue]] = field(default_factory=dict)
+    choice: ToolChoice = ToolChoice.AUTO
+    only: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class NodePlan:
     """One node, ready to run.
 
+    A node that `calls` a flow has neither image nor tier: its ports are edges of that flow, its flags the flow's
+    parameters, and its timeout that of the flow's run, 0 for the run's own.
     `argv` is the command's template, one element an argument; None runs the image's own entrypoint and command.
     `flags` are final values as text, the def's defaults and `${PARAM.name}` already in them; a flag that has no value
     is absent.
     `flag_names` are all flags that `argv` may name, so that an unset one is known from an unknown one.
     `position` is the place in topological order, ties by the place in the flow.
+    `ask_exit_code` is what the program exits with to ask the client for tools; None where it may not ask.
     """
 
     id: NodeID
@@ -98,6 +154,8 @@ class NodePlan:
     network: str = "none"
     user: str | None = None
     access: str = "files"
+    ask_exit_code: int | None = None
+    calls: FlowRef | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +210,10 @@ class Plan:
     """Attempts lost to the infrastructure that each node may have beside its own `max_attempts`."""
     digest: str = ""
     """SHA-256 of the definition: equal for two plans that mean the same."""
+    tools: ToolOffer = ToolOffer()
+    trace: bool = False
+    """Whether small text inputs and outputs of each attempt are kept for whoever looks for a fault."""
+    evals: tuple[EvalPlan, ...] = ()
 
 
 @cache

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pupload.flow.argv import split
+from pupload.flow.callee import NO_CALLEES, Callees
 from pupload.flow.mime import ANY
 from pupload.flow.model import DataWell, Flow, FlowBinding, FlowNode
 from pupload.flow.nodedef import CommandDef, NodeDef, PortDef
@@ -49,7 +50,8 @@ class Survey:
     """Everything about a flow.
 
     Shape: `defs_of_nodes` and `ports` go by the node's place, `required` by the def's `id()`, `producers`, `consumers`
-    and `wells` by the edge's name.
+    and `wells` by the edge's name, `callees` by reference. `defs` are those that were given; one of `defs_of_nodes` may
+    be a called flow's.
     """
 
     flow: Flow
@@ -64,6 +66,7 @@ class Survey:
     producers: Mapping[str, Sequence[Port]]
     consumers: Mapping[str, Sequence[Port]]
     wells: Mapping[str, DataWell]
+    callees: Callees
 
     def nodes(self) -> Iterator[tuple[int, FlowNode, NodeDef]]:
         """Place, node and def of every node whose def is there."""
@@ -102,10 +105,17 @@ class Survey:
 
 
 def survey(
-    flow: Flow, defs: Sequence[NodeDef], *, tiers: Mapping[str, Tier], stores: Collection[str], max_nodes: int
+    flow: Flow,
+    defs: Sequence[NodeDef],
+    *,
+    tiers: Mapping[str, Tier],
+    stores: Collection[str],
+    max_nodes: int,
+    callees: Callees = NO_CALLEES,
 ) -> Survey:
     """What `flow` says, looked up in linear time."""
-    by_reference = defs_by_reference(defs)
+    flows = {reference: callee.definition for reference, callee in callees.items() if callee.definition}
+    by_reference = defs_by_reference(defs) | flows
     defs_of_nodes = [by_reference.get(node.uses) for node in flow.nodes]
     ports = list(_ports_of_nodes(flow.nodes, defs_of_nodes))
     return Survey(
@@ -116,11 +126,12 @@ def survey(
         flow_stores=frozenset(s.name for s in flow.stores if not s.names_a_server_store),
         max_nodes=max_nodes,
         defs_of_nodes=defs_of_nodes,
-        required={id(definition): _required(definition) for definition in defs},
+        required={id(definition): _required(definition) for definition in (*defs, *flows.values())},
         ports=ports,
         producers=_by_edge(ports, "Outputs"),
         consumers=_by_edge(ports, "Inputs"),
         wells={well.edge: well for well in reversed(flow.data_wells)},
+        callees=callees,
     )
 
 

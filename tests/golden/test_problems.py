@@ -22,6 +22,8 @@ def _found(code: str) -> list[Finding]:
         example["Documents"],
         stores=server.get("Stores", [DEFAULT_STORE]),
         max_nodes=server.get("MaxNodes", 10_000),
+        flows=server.get("Flows", {}),
+        name=example["Documents"]["Flow"].get("Name", "") if "Flows" in server else "",
     )
 
 

@@ -1,12 +1,15 @@
 """Builders of flow documents: the shortest thing that is valid, with what a test is about changed in it."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
+from pupload.flow.callee import named_flow, references
 from pupload.flow.check import Finding, check
 from pupload.flow.compile import compile_plan
 from pupload.flow.load import load_documents
 from pupload.flow.model import Flow
+from pupload.flow.nested import Found, callees_of
 from pupload.flow.nodedef import NodeDef
 from pupload.flow.plan import DEFAULT_STORE, Plan
 from pupload.tiers import TIERS
@@ -86,10 +89,32 @@ def read(body: Json) -> tuple[Flow, list[NodeDef]]:
     return flow, defs
 
 
-def findings(body: Json, *, stores: Sequence[str] = (DEFAULT_STORE,), max_nodes: int = 10_000) -> list[Finding]:
-    """What `check` finds in `body` on a server with these stores."""
+def findings(
+    body: Json,
+    *,
+    stores: Sequence[str] = (DEFAULT_STORE,),
+    max_nodes: int = 10_000,
+    flows: Mapping[str, Json] = MappingProxyType({}),
+    name: str = "",
+) -> list[Finding]:
+    """What `check` finds in `body` on a server with these stores, which keeps `flows`; `name` is its own where kept."""
     flow, defs = read(body)
-    return check(flow, defs, tiers=TIERS, stores=stores, max_nodes=max_nodes)
+    callees = callees_of(flow, a_library(flow, flows), tiers=TIERS, stores=stores, name=name)
+    return check(flow, defs, tiers=TIERS, stores=stores, max_nodes=max_nodes, callees=callees)
+
+
+def a_library(flow: Flow, flows: Mapping[str, Json]) -> dict[str, Found | str]:
+    """What `flow` names, and what that names, from `flows`, the first version of each."""
+    kept = {name: read(body) for name, body in flows.items()}
+    named = [reference for each in (flow, *(found for found, _ in kept.values())) for reference in references(each)]
+    return {reference: _found(reference, kept) for reference in named}
+
+
+def _found(reference: str, kept: Mapping[str, tuple[Flow, list[NodeDef]]]) -> Found | str:
+    name, version = named_flow(reference)
+    if name not in kept or version not in {None, "1"}:
+        return f"there is no flow {name!r}; publish it first"
+    return Found(name, "1", "", *kept[name])
 
 
 def codes(body: Json, *, stores: Sequence[str] = (DEFAULT_STORE,)) -> list[str]:

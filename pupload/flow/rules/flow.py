@@ -121,7 +121,7 @@ def too_large(survey: Survey) -> Iterator[Fault]:
 def _weight(survey: Survey) -> int:
     """Characters that the nodes take from their defs, which one def may give to thousands of nodes."""
     weights = {id(definition): _weight_of(definition) for definition in survey.defs}
-    return sum(weights[id(definition)] for _, _, definition in survey.nodes())
+    return sum(weights.get(id(definition), 0) for _, _, definition in survey.nodes())
 
 
 def _weight_of(definition: NodeDef) -> int:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from pupload.flow.argv import option_problem
+from pupload.flow.callee import FLOWS, names_a_flow
 from pupload.flow.given import flag_text
 from pupload.flow.model import FlowFlag, FlowNode, FlowParameter
 from pupload.flow.names import NODE_ID, PARAMETER_REFERENCE, PORT_NAME, env_name
@@ -26,7 +27,7 @@ def def_not_found(survey: Survey) -> Iterator[Fault]:
     """No def is what `Uses` names."""
     known = shown(sorted({definition.reference for definition in survey.defs}), 5) or "none"
     for place, (node, definition) in enumerate(zip(survey.flow.nodes, survey.defs_of_nodes, strict=True)):
-        if definition is None:
+        if definition is None and not names_a_flow(node.uses):
             yield in_flow("Nodes", place, "Uses"), f"there is no node def {quoted(node.uses)}; there is {known}"
 
 
@@ -81,9 +82,10 @@ def unknown_flag(survey: Survey) -> Iterator[Fault]:
     for place, node, definition in survey.nodes():
         known = {flag.name: None for flag in definition.flags}
         for nth, flag in enumerate(node.flags):
-            if known and flag.name not in known:
+            if (known or definition.publisher == FLOWS) and flag.name not in known:
                 path = in_flow("Nodes", place, "Flags", nth, "Name")
-                yield path, f"{node.uses} has no flag {quoted(flag.name)}; it has {shown(list(known))}"
+                there = shown(list(known)) or "none"
+                yield path, f"{node.uses} has no flag {quoted(flag.name)}; it has {there}"
             elif not PORT_NAME.fullmatch(flag.name):
                 path = in_flow("Nodes", place, "Flags", nth, "Name")
                 yield path, f"{quoted(flag.name)} is no name for a flag; use letters, digits, '_', '-' and '.'"
