@@ -126,17 +126,18 @@ class Images:
         return image
 
 
-async def exact_name(engine: Engine, name: str) -> str:
+async def exact_name(engine: Engine, name: str, deadline_s: float) -> str:
     """What `name` means now: `repository@digest` where the engine or a registry tells, else the engine's own id.
 
-    Errors: Refused and EngineUnavailable when neither has it.
+    Errors: Refused and EngineUnavailable when neither has it, or takes longer than `deadline_s` to say.
     """
     try:
-        found = await engine.call("inspect the image", lambda client: _inspect(client, name))
+        found = await engine.call("inspect the image", lambda client: _inspect(client, name), deadline_s)
     except Refused as refused:
         if refused.status != 404:
             raise
-        return f"{_repository(name)}@{await engine.call('ask the registry', lambda client: _published(client, name))}"
+        digest = await engine.call("ask the registry", lambda client: _published(client, name), deadline_s)
+        return f"{_repository(name)}@{digest}"
     digests = [str(each) for each in found.get("RepoDigests") or ()]
     own = [each for each in digests if each.startswith(f"{_repository(name)}@")]
     return next(iter(own or digests), str(found["Id"]))

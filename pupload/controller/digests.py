@@ -12,8 +12,8 @@ from pupload.flow.nodedef import NodeDef
 if TYPE_CHECKING:
     from pupload.containers.docker import Engine
 
-_LONGEST_S = 8.0
-"""Publishing waits for the engine and its registries at most so long."""
+_LONGEST_S = 5.0
+"""The engine, and a registry through it, may take so long for an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,34 +38,33 @@ class Digests:
             return Found()
         try:
             async with asyncio.timeout(_LONGEST_S):
-                return await self._ask(open_ones)
+                engine = await self._connect()
         except TimeoutError:
-            why = f"no answer in {_LONGEST_S:g} s"
+            return Found(warnings=[_warning(each, f"no answer in {_LONGEST_S:g} s") for each in open_ones])
         except PuploadError as error:
-            why = str(error)
-        return Found(warnings=[_warning(each, why) for each in open_ones])
-
-    async def _ask(self, references: Sequence[str]) -> Found:
-        # Only here: a controller that publishes nothing need not know Docker.
-        from pupload.containers.docker import Engine
-
-        engine = await Engine.connect(self._host, containers=1)
+            return Found(warnings=[_warning(each, str(error)) for each in open_ones])
         try:
-            answers = await asyncio.gather(*(_exact(engine, each) for each in references))
+            answers = await asyncio.gather(*(_exact(engine, each) for each in open_ones))
         finally:
             await engine.close()
-        found = dict(zip(references, answers, strict=True))
+        found = dict(zip(open_ones, answers, strict=True))
         return Found(
             {name: image for name, image in found.items() if isinstance(image, str)},
             [_warning(name, str(image)) for name, image in found.items() if not isinstance(image, str)],
         )
+
+    async def _connect(self) -> "Engine":
+        # Only here: a controller that publishes nothing need not know Docker.
+        from pupload.containers.docker import Engine
+
+        return await Engine.connect(self._host, containers=1)
 
 
 async def _exact(engine: "Engine", reference: str) -> str | PuploadError:
     from pupload.containers.images import exact_name
 
     try:
-        return await exact_name(engine, reference)
+        return await exact_name(engine, reference, _LONGEST_S)
     except PuploadError as error:
         return error
 

@@ -4,11 +4,11 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import asyncpg
 
-from pupload.answers import FlowAnswer, FlowPage, FlowSummary
+from pupload.answers import DifferenceAnswer, FlowAnswer, FlowComparison, FlowPage, FlowSummary
 from pupload.config import ControllerConfig
 from pupload.controller.digests import exact
 from pupload.controller.documents import Kept, keep, lacks_secrets, with_known_secrets
@@ -19,6 +19,7 @@ from pupload.controller.submission import Definition
 from pupload.db.pool import Connection, Database
 from pupload.db.sql import SQL
 from pupload.errors import InvalidRequest, NotFound
+from pupload.flow.compare import Compared, compare
 from pupload.flow.model import Flow
 from pupload.flow.names import FLOW_NAME
 from pupload.flow.nodedef import NodeDef
@@ -78,13 +79,17 @@ class Flows:
         Shape: `digest` is "" for a draft; the defs of a published one already name its exact images.
         Errors: NotFound (FLOW_NOT_FOUND, VERSION_NOT_FOUND); InvalidRequest (INVALID_VERSION).
         """
-        asked = Asked.of(version)
+        definition = await self._kept(name, Asked.of(version))
+        return replace(definition, defs=exact(definition.defs, definition.images))
+
+    async def _kept(self, name: str, asked: Asked) -> Definition:
+        """The definition as it is written, with the images as its defs name them."""
         async with self._database.connection() as connection:
             row = await connection.fetchrow(SQL["resolve_flow"], name, asked.kind, asked.number)
         if row is None:
             raise no_such_flow(name)
         if row["n"] is not None:
-            return await asyncio.to_thread(published, row, self._box)
+            return await asyncio.to_thread(_published, row, self._box)
         if row["draft"] is None or asked.kind not in {"any", DRAFT}:
             raise no_such_version(name, str(asked))
         flow, defs = await asyncio.to_thread(Kept(row["draft"], row["draft_secrets"]).read, self._box)
@@ -146,6 +151,17 @@ class Flows:
 
         await self._database.transact(drop)
 
+    async def compare(self, name: str, before: str | None, after: str | None) -> FlowComparison:
+        """Where two versions differ. None before is what a call without a version runs, None after the draft.
+
+        Errors: NotFound; InvalidRequest.
+        """
+        old = await self._kept(name, Asked.of(before))
+        new = await self._kept(name, Asked.of(after or DRAFT))
+        found = await asyncio.to_thread(compare, _compared(old), _compared(new))
+        differences = [DifferenceAnswer(path=each.path, from_=each.before, to=each.after) for each in found]
+        return FlowComparison(name=name, from_=old.version, to=new.version, differences=differences)
+
     async def findings(self, flow: Flow, defs: Sequence[NodeDef]) -> list[Finding]:
         """Everything that is wrong with these documents, on this server."""
         return await asyncio.to_thread(self._check, flow, await self.complete(flow, defs))
@@ -169,11 +185,14 @@ class Flows:
         ).digest
 
 
-def published(row: asyncpg.Record, box: SecretBox) -> Definition:
-    """The definition in a version's row, its defs with the exact images."""
+def _published(row: asyncpg.Record, box: SecretBox) -> Definition:
     flow, defs = Kept(row["documents"], row["secrets"]).read(box)
-    images = json.loads(row["images"])
-    return Definition(flow, exact(defs, images), str(row["n"]), row["digest"], images)
+    return Definition(flow, defs, str(row["n"]), row["digest"], json.loads(row["images"]))
+
+
+def _compared(definition: Definition) -> Compared:
+    images = None if definition.version == DRAFT else definition.images
+    return Compared(definition.flow, definition.defs, images)
 
 
 def no_such_flow(name: str) -> NotFound:

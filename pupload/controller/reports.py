@@ -120,7 +120,7 @@ class Reports:
         if finish.lines:
             await append_records(connection, run_id, [log_record(finish.ref, line) for line in finish.lines])
         changed = await self._changed_input(connection, run_id, finish)
-        counted = _failed_by_change(finish, changed) if changed else finish
+        counted = _failed_by_change(finish, changed) if changed else await self._with_version(connection, finish)
         await self._service.apply_in(
             connection,
             run_id,
@@ -139,6 +139,20 @@ class Reports:
             if same is None:
                 return found.edge
         return ""
+
+    async def _with_version(self, connection: Connection, finish: Finish) -> Finish:
+        """The finish, saying which version of the flow it was that wanted an exact image which is not there."""
+        if finish.reason is not Reason.IMAGE:
+            return finish
+        plan = await self._service.plans.get(connection, RunID(finish.ref.run_id))
+        if "sha256:" not in plan.nodes[NodeID(finish.ref.node_id)].image:
+            return finish
+        run = await connection.fetchrow(SQL["run_header"], finish.ref.run_id)
+        if run is None or not run["flow_version"].isdecimal():
+            return finish
+        published = f"version {run['flow_version']} of flow {run['flow_name']} was published with exactly this image"
+        advice = "bring it back, or publish the flow again"
+        return finish.model_copy(update={"message": f"{finish.message}; {published}: {advice}"})
 
     async def _place(self, finish: Finish) -> tuple[Artifact, ...]:
         """The attempt's objects as artifacts; a well with a key of its own gets a copy there, by the store itself."""

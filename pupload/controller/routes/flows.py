@@ -83,6 +83,12 @@ async def promote(request: web.Request) -> web.Response:
     return answer(await parts_of(request).publishing.promote(flow_of(request), _number(request)))
 
 
+async def compare(request: web.Request) -> web.Response:
+    """GET ?from&to: where two versions differ."""
+    asked = query_text(request, "from"), query_text(request, "to")
+    return answer(await parts_of(request).flows.compare(flow_of(request), *asked))
+
+
 def _number(request: web.Request) -> int:
     asked = Asked.of(path_part(request, "version"))
     if asked.number is None:
@@ -100,4 +106,5 @@ ROUTES = [
     web.get("/api/v1/flows/{flow}/versions", list_versions),
     web.get("/api/v1/flows/{flow}/versions/{version}", get_version),
     web.post("/api/v1/flows/{flow}/versions/{version}/promote", promote),
+    web.get("/api/v1/flows/{flow}/compare", compare),
 ]
