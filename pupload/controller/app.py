@@ -11,17 +11,21 @@ from aiohttp import web
 
 from pupload.config import ControllerConfig
 from pupload.controller.accounts import Accounts, Prices, charge
+from pupload.controller.calls import Calls
 from pupload.controller.claims import Claims
 from pupload.controller.digests import Digests
 from pupload.controller.flows import Flows
 from pupload.controller.intake import Intake
+from pupload.controller.hooks import Hooks
 from pupload.controller.keys import Keys
+from pupload.controller.multipart import Multiparts
 from pupload.controller.nodedefs import NodeDefRegistry
+from pupload.controller.outputs import Outputs
 from pupload.controller.publishing import Publishing
 from pupload.controller.reconcile import Look, Reconciler
-from pupload.controller.removal import Removal
+from pupload.controller.removal import Removal, note_lifetimes
 from pupload.controller.reports import Reports
-from pupload.controller.routes import account, events, flows, nodedefs, reference, runs, server, worker
+from pupload.controller.routes import account, calls, events, flows, hooks, nodedefs, reference, runs, server, uploads, worker
 from pupload.controller.routes.answering import errors
 from pupload.controller.secrets import secret_box
 from pupload.controller.service import Follower, Service
@@ -43,7 +47,10 @@ _AGAIN_S = 1.0
 
 ROUTES = [
     *reference.ROUTES,
+    *calls.ROUTES,
     *runs.ROUTES,
+    *uploads.ROUTES,
+    *hooks.ROUTES,
     *events.ROUTES,
     *worker.ROUTES,
     *server.ROUTES,
@@ -79,7 +86,9 @@ async def running_controller(
     looks = asyncio.create_task(_look(config, parts))
     runner = web.AppRunner(application(parts), access_log=None, shutdown_timeout=_SHUTDOWN_S, handler_cancellation=True)
     try:
-        yield RunningController(await _listen(runner, config), parts)
+        url = await _listen(runner, config)
+        parts.hooks.served_at(url)
+        yield RunningController(url, parts)
     finally:
         looks.cancel()
         with suppress(asyncio.CancelledError):
@@ -95,23 +104,34 @@ def wire(config: ControllerConfig, database: Database, stores: Mapping[str, Stor
     box = secret_box(config)
     prices = Prices(config, tiers)
     followers: list[Follower] = [partial(charge, prices)] if prices else []
+    followers.append(note_lifetimes)
     service = Service(database, followers)
     known = Stores(stores, database, service.plans, box)
     signals = Signals(database.dsn, enabled=config.notifications)
     uploads = Uploads(config, service, known)
+    multiparts = Multiparts(config, service, known, uploads)
+    hooks = Hooks(config, uploads, box)
     accounts = Accounts(service, prices)
     looks: list[Look] = [(accounts.end_exhausted, config.reconcile_s)] if prices else []
     registry = NodeDefRegistry(config, database, tiers)
     kept = Flows(config, database, known, registry, box, tiers)
+    removal = Removal(service, known, multiparts.abandon)
+    submission = Submission(config, service, known, uploads, Intake(), accounts, box, tiers)
+    looks.append((removal.expired_objects, 10 * config.reconcile_s))
+    looks.append((multiparts.look, 10 * config.reconcile_s))
     return Parts(
         config=config,
         service=service,
         stores=known,
         signals=signals,
         uploads=uploads,
-        submission=Submission(config, service, known, uploads, Intake(), accounts, box, tiers),
-        views=Views(config, service, known, uploads),
-        removal=Removal(service, known),
+        multiparts=multiparts,
+        hooks=hooks,
+        submission=submission,
+        calls=Calls(config, service, signals, kept, submission),
+        outputs=Outputs(config, service, known),
+        views=Views(config, service, known, uploads, hooks),
+        removal=removal,
         claims=Claims(config, service, known, signals, tiers),
         reports=Reports(service, known),
         keys=Keys(config, database),
@@ -128,6 +148,8 @@ def application(parts: Parts) -> web.Application:
     """The HTTP side of the parts."""
     app = web.Application(middlewares=[errors, account.authentication], client_max_size=parts.config.max_body_bytes)
     app[PARTS] = parts
+    app[calls.GOING_DOWN] = asyncio.Event()
+    app.on_shutdown.append(calls.note_shutdown)
     app.add_routes(ROUTES)
     return app
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pupload.controller.plans import PlanCache
+from pupload.db.origins import hold_origins
 from pupload.db.pool import Connection, Database
 from pupload.db.runs import NewRun, dispatches, insert_run, load_run, lock_run, save_step
 from pupload.db.sql import SQL
@@ -49,7 +50,7 @@ class Service:
     async def create(self, new: NewRun, beginning: Beginning = Beginning()) -> tuple[RunID, bool]:
         """The id of the stored run, and whether it is new; an idempotency key seen before gives the earlier run.
 
-        Errors: Conflict when the key came with another request.
+        Errors: Conflict when the key came with another request; Gone for an object of another run that nothing keeps.
         """
 
         async def store(connection: Connection) -> bool:
@@ -57,6 +58,7 @@ class Service:
             locked = await insert_run(connection, new, run)
             if locked is None:
                 return False
+            await hold_origins(connection, beginning.present)
             created = RunCreated(locked.now, beginning.present, beginning.kept, beginning.skipped)
             step = transition(run, created)
             await save_step(connection, locked, step)
@@ -73,14 +75,26 @@ class Service:
         for follower in self._followers:
             await follower(connection, step)
 
-    async def _same_request(self, new: NewRun) -> RunID:
+    async def earlier(self, key: str | None, sha256: bytes) -> RunID | None:
+        """The run that this key made before; None for a new key, or none.
+
+        Errors: Conflict when the key came with another request.
+        """
+        if key is None:
+            return None
         async with self.database.connection() as connection:
-            earlier = await connection.fetchrow(SQL["find_idempotent"], new.idempotency_key)
-        if earlier is None or earlier["request_sha256"] != new.request_sha256:
+            earlier = await connection.fetchrow(SQL["find_idempotent"], key)
+        if earlier is not None and earlier["request_sha256"] != sha256:
             raise Conflict(
                 "this Idempotency-Key came with another request before; use a new key", code="IDEMPOTENCY_CONFLICT"
             )
-        return RunID(earlier["id"])
+        return RunID(earlier["id"]) if earlier else None
+
+    async def _same_request(self, new: NewRun) -> RunID:
+        earlier = await self.earlier(new.idempotency_key, new.request_sha256 or b"")
+        if earlier is None:
+            raise Conflict("the run of this Idempotency-Key was removed just now; use a new key")
+        return earlier
 
     async def apply(self, run_id: RunID, event_at: Callable[[datetime], Event], guard: Guard | None = None) -> Step:
         """The step that the event made, committed.

@@ -9,7 +9,7 @@ ON CONFLICT (idempotency_key) DO NOTHING
 RETURNING now() AS now;
 
 -- name: insert_plan
-INSERT INTO run_plans (run_id, plan, documents, request) VALUES ($1, $2, $3, $4);
+INSERT INTO run_plans (run_id, plan, documents, request, echo) VALUES ($1, $2, $3, $4, $5);
 
 -- name: insert_store_secrets
 INSERT INTO run_store_secrets SELECT $1, store, encrypted FROM unnest($2::text[], $3::bytea[]) AS t(store, encrypted);
@@ -20,9 +20,9 @@ SELECT $1, node_id, position, status, unresolved
 FROM unnest($2::text[], $3::int[], $4::text[], $5::int[]) AS t(node_id, position, status, unresolved);
 
 -- name: insert_uploads
-INSERT INTO uploads (run_id, edge, store, key, max_size_bytes)
-SELECT $1, edge, store, key, max_size_bytes
-FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) AS t(edge, store, key, max_size_bytes);
+INSERT INTO uploads (run_id, edge, store, key, max_size_bytes, hooked)
+SELECT $1, edge, store, key, max_size_bytes, hooked
+FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::boolean[]) AS t(edge, store, key, max_size_bytes, hooked);
 
 -- name: find_idempotent
 SELECT id, request_sha256 FROM runs WHERE idempotency_key = $1;
@@ -169,14 +169,16 @@ WHERE n.status IN ('READY', 'RETRYING')
 ORDER BY n.run_id, n.position LIMIT 1000;
 
 -- name: awaited_uploads
-SELECT u.run_id, u.edge, u.store, u.key, u.created_at, u.max_size_bytes FROM uploads u WHERE u.state = 'awaiting'
-ORDER BY u.created_at LIMIT 20000;
+SELECT run_id, edge, store, key, created_at, max_size_bytes, hooked FROM uploads WHERE state = 'awaiting' AND NOT hooked
+ORDER BY created_at LIMIT 20000;
 
 -- name: uploads_of_run
-SELECT run_id, edge, store, key, created_at, max_size_bytes FROM uploads WHERE run_id = $1 AND state = 'awaiting' ORDER BY edge;
+SELECT run_id, edge, store, key, created_at, max_size_bytes, hooked FROM uploads
+WHERE run_id = $1 AND state = 'awaiting' ORDER BY edge;
 
 -- name: upload
-SELECT run_id, edge, store, key, created_at, max_size_bytes, state FROM uploads WHERE run_id = $1 AND edge = $2;
+SELECT run_id, edge, store, key, created_at, max_size_bytes, hooked, state FROM uploads
+WHERE run_id = $1 AND edge = $2;
 
 -- name: note_input
 -- What the first reader found the bytes of an upload to be; a later one must have found the same.
@@ -198,7 +200,7 @@ UPDATE runs SET last_seq = last_seq + $2 WHERE id = $1 RETURNING last_seq - $2 A
 SELECT pg_notify('pupload_run', $1);
 
 -- name: run_header
-SELECT * FROM runs WHERE id = $1;
+SELECT * FROM runs WHERE id = $1 AND condemned_at IS NULL;
 
 -- name: nodes_of_run
 SELECT * FROM run_nodes WHERE run_id = $1 ORDER BY position;
@@ -227,7 +229,7 @@ WHERE run_id = $1 AND node_id = $2 AND type = 'node_log' AND seq > $3 ORDER BY s
 
 -- name: list_runs
 SELECT * FROM runs
-WHERE ($1::text IS NULL OR flow_name = $1) AND ($2::text[] IS NULL OR status = ANY($2))
+WHERE condemned_at IS NULL AND ($1::text IS NULL OR flow_name = $1) AND ($2::text[] IS NULL OR status = ANY($2))
   AND ($3::text IS NULL OR session_id = $3) AND ($4::text IS NULL OR id < $4)
 ORDER BY id DESC LIMIT $5;
 
@@ -236,7 +238,8 @@ DELETE FROM runs WHERE id = $1 AND finished_at IS NOT NULL RETURNING id;
 
 -- name: expired_runs
 -- In no order: a run that cannot be removed must not stand before the others for ever.
-SELECT id FROM runs WHERE finished_at < now() - $1::interval ORDER BY random() LIMIT 50;
+-- Those that somebody began to remove are among them.
+SELECT id FROM runs WHERE finished_at < now() - $1::interval OR condemned_at IS NOT NULL ORDER BY random() LIMIT 50;
 
 -- name: runs_to_sweep
 -- Ended long enough ago that no attempt of theirs can still be writing.
@@ -247,6 +250,8 @@ UPDATE runs SET swept_at = now() WHERE id = $1;
 
 -- name: referenced_keys
 SELECT store, key FROM artifacts WHERE run_id = $1
+UNION
+SELECT store, key FROM artifacts WHERE origin = $1 AND origin <> ''
 UNION
 SELECT '', log_key FROM attempts WHERE run_id = $1 AND log_key <> '';
 

@@ -87,11 +87,11 @@ class Desk:
 
 
 @asynccontextmanager
-async def a_desk(dsn: str, folder: Path, connections: int = 2) -> AsyncIterator[Desk]:
-    """The parts of a controller on this database, as long as the block."""
+async def a_desk(dsn: str, folder: Path, connections: int = 2, store: Store | None = None) -> AsyncIterator[Desk]:
+    """The parts of a controller on this database, as long as the block; its store has no bytes unless given."""
     config = ControllerConfig(port=0, data_dir=folder)
     database = await open_database(dsn, connections)
-    parts = wire(config, database, {"default": cast("Store", PaperStore())})
+    parts = wire(config, database, {"default": store or cast("Store", PaperStore())})
     try:
         yield Desk(parts, Reconciler(config, parts.service, parts.removal, list(parts.tiers)), config)
     finally:

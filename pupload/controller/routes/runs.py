@@ -6,7 +6,7 @@ from pupload.controller.routes.answering import answer, path_part, query_text, w
 from pupload.controller.state import parts_of
 from pupload.controller.uploads import check_size
 from pupload.db.sql import SQL
-from pupload.errors import InvalidRequest, NotFound
+from pupload.errors import Gone, InvalidRequest, NotFound
 from pupload.flow.mime import extension_for
 from pupload.flow.plan import Edge
 from pupload.run.state import RunID, RunStatus
@@ -88,6 +88,8 @@ async def get_artifact(request: web.Request) -> web.Response:
         rows = await connection.fetch(SQL["artifacts_of_edges"], run_id, [edge])
     if not rows:
         await parts.views.has_ended(run_id)
+        if await parts.removal.has_expired(run_id, edge):
+            raise Gone(f"the object of edge {edge!r} was kept for its well's Lifetime, which is over", code="EXPIRED")
         raise NotFound(f"run {run_id!r} has no artifact on edge {edge!r}", code="ARTIFACT_NOT_FOUND")
     store = await parts.stores.of_run(run_id, rows[0]["store"])
     name = edge + extension_for(rows[0]["content_type"])
