@@ -93,7 +93,8 @@ class OutputSpec(Document):
 class KeptFolder(Document):
     """A folder that the container finds as `/pup/<name>`, may write, and that is kept when the attempt counts.
 
-    `content` is the tar that it begins as, None for an empty one. Units: bytes of all files together, and how many
+    `content` is the tar that it begins as, None for an empty one. With `until_done` an attempt that succeeds leaves it
+    behind. Units: bytes of all files together, and how many
     files and folders there may be.
     """
 
@@ -101,6 +102,18 @@ class KeptFolder(Document):
     content: ObjectRef | None = None
     max_size_bytes: int
     max_entries: int
+    until_done: bool = False
+
+
+class ToolSheet(Document):
+    """What a node that may ask the client is given: the text of its `tools.json`, and of its results if it has asked.
+
+    `exit_code` is what its program ends with to ask.
+    """
+
+    tools: str
+    results: str | None = None
+    exit_code: int
 
 
 class Assignment(Document):
@@ -125,6 +138,9 @@ class Assignment(Document):
     session_id: str = ""
     log_limit_bytes: int = 10 * 1024**2
     live_log_limit_bytes: int = 1024**2
+    tools: ToolSheet | None = None
+    snapshot_bytes: int = 0
+    """Of each text file that goes in or out, so much is reported; 0 is nothing."""
 
 
 class Claimed(Document):
@@ -229,6 +245,7 @@ class Outcome(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     RELEASED = "released"
+    ASKED = "asked"
 
 
 class OutputFound(Document):
@@ -260,6 +277,18 @@ class FolderFound(Document):
     sha256: str
 
 
+class Snapshot(Document):
+    """The beginning of a text file that the attempt read or wrote. `side` is input or output."""
+
+    side: str
+    port: str
+    edge: str
+    content_type: str
+    size_bytes: int
+    text: str
+    truncated: bool = False
+
+
 class Finish(Document):
     """The end of an attempt. `final`: another try cannot help. Lines not yet posted come with it.
 
@@ -280,6 +309,9 @@ class Finish(Document):
     log_key: str = ""
     image_digest: str = ""
     timings: dict[str, float] = Field(default_factory=dict)
+    tool_calls: str = ""
+    """What the program asks of the client, as it wrote it."""
+    snapshots: list[Snapshot] = Field(default_factory=list)
     next: Claim | None = None
     """Claimed in the same answer when the finish is accepted; `WaitS` is not waited."""
 

@@ -6,14 +6,14 @@ the caller gives. Memory is constant.
 
 import itertools
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, cast
 
 import docker
 
 from pupload.containers.docker import Engine, Refused
-from pupload.containers.spec import FILES_DIR, OUT_DIR
+from pupload.containers.spec import FILES_DIR, OUT_DIR, Sheet
 from pupload.containers.trees import Owner, Room, header, packed, unpack
 
 _PIECE = 256 * 1024
@@ -63,6 +63,35 @@ async def fetch_folder(engine: Engine, container: str, folder: Path, *, name: st
     await engine.call("give a kept folder", fetch, within_s)
 
 
+async def send_sheets(
+    engine: Engine, container: str, sheets: Sequence[Sheet], *, owner: Owner, within_s: float
+) -> None:
+    """Give the volume of a created container single files beside `in` and `out`; `owner` may write some."""
+
+    def send(client: docker.APIClient) -> None:
+        client.put_archive(container, FILES_DIR, _packed_sheets(sheets, owner))
+
+    await engine.call("take the tool files", send, within_s)
+
+
+async def fetch_file(
+    engine: Engine, container: str, path: str, *, target: Path, limit_bytes: int, within_s: float
+) -> None:
+    """Write the container's file at `path` to `target`; what is no plain file, or larger, becomes a directory there.
+
+    Errors: Refused with 404 where there is none.
+    """
+
+    def fetch(client: docker.APIClient) -> None:
+        pieces, _ = client.get_archive(container, path)
+        with tarfile.open(fileobj=cast("IO[bytes]", _Pieces(pieces)), mode="r|") as tar:
+            for entry in tar:
+                _keep(tar, entry, target, limit_bytes)
+                return
+
+    await engine.call("give a file", fetch, within_s)
+
+
 async def fetch_files(
     engine: Engine, container: str, *, wanted: Mapping[str, int], out: Path, within_s: float
 ) -> list[str]:
@@ -93,6 +122,17 @@ def _packed(paths: list[Path], owner: Owner) -> Iterator[bytes]:
     entry = _entry("out", tarfile.DIRTYPE, 0o700)
     entry.uid, entry.gid = owner
     yield entry.tobuf()
+    yield b"\0" * (2 * tarfile.BLOCKSIZE)
+
+
+def _packed_sheets(sheets: Sequence[Sheet], owner: Owner) -> Iterator[bytes]:
+    for sheet in sheets:
+        path = Path(sheet.path)
+        entry = _entry(sheet.name, tarfile.REGTYPE, 0o444 if sheet.read_only else 0o600, size=path.stat().st_size)
+        if not sheet.read_only:
+            entry.uid, entry.gid = owner
+        yield entry.tobuf()
+        yield from _content(path, entry.size)
     yield b"\0" * (2 * tarfile.BLOCKSIZE)
 
 

@@ -33,12 +33,21 @@ class GpuDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class Sheet:
+    """One file at `path` on the host that the container finds below `/pup` by its name."""
+
+    name: str
+    path: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """One container with everything decided.
 
     `argv` None runs the image's own entrypoint and command. `files` is the directory with `in` and `out` that is
     mounted; None gives the container a volume instead, filled and read through the engine. `folders` are further ones
-    that the program may write, by the name that they have below `/pup`.
+    that the program may write, by the name that they have below `/pup`; `sheets` are single files beside them.
     Units: memory in bytes, cpu in cores.
     """
 
@@ -53,6 +62,7 @@ class ContainerSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     files: str | None = None
     folders: Mapping[str, str] = field(default_factory=dict)
+    sheets: tuple[Sheet, ...] = ()
     egress: bool = False
     gpu: GpuDevice | None = None
 
@@ -141,6 +151,7 @@ def _mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
         _bind(f"{spec.files}/in", IN_DIR, read_only=True),
         _bind(f"{spec.files}/out", OUT_DIR, read_only=False),
         *(_bind(path, f"{FILES_DIR}/{name}", read_only=False) for name, path in spec.folders.items()),
+        *(_bind(sheet.path, f"{FILES_DIR}/{sheet.name}", read_only=sheet.read_only) for sheet in spec.sheets),
     ]
 
 

@@ -28,7 +28,9 @@ from pupload.worker.live import LiveLog
 from pupload.worker.outputs import file_name, opened
 from pupload.worker.report import failed, report, stopped
 from pupload.worker.shop import Attempt, Shop, placed, stage_of
+from pupload.worker.snapshots import of_inputs, of_outputs
 from pupload.worker.staging import deliver, stage_inputs
+from pupload.worker.tools import asks, hand_in_sheets, lay_out, read_calls
 from pupload.worker.verdict import judge, start_failure
 from pupload.worker.workdir import WorkDir, lacking, make_work_dir
 
@@ -74,7 +76,7 @@ async def _outcome(shop: Shop, attempt: Attempt) -> Finish:
     ref = attempt.assignment.ref
     try:
         await _work(shop, attempt)
-        return Finish(ref=ref, outcome=Outcome.SUCCEEDED)
+        return Finish(ref=ref, outcome=Outcome.SUCCEEDED if attempt.calls is None else Outcome.ASKED)
     except NodeFailure as failure:
         return failed(ref, failure)
     except Stopped:
@@ -103,8 +105,11 @@ async def _work(shop: Shop, attempt: Attempt) -> None:
     await _start(shop, attempt)
     state = await until_exit(shop, attempt)
     await _hear_out(attempt)
-    judge(attempt.assignment, state, attempt.log, attempt.killed)
     attempt.exit_code = state.exit_code if state else None
+    if asks(attempt, state):
+        await hold.unless_told(_ask(shop, attempt))
+        return
+    judge(attempt.assignment, state, attempt.log, attempt.killed)
     await hold.unless_told(_deliver(shop, attempt))
 
 
@@ -121,7 +126,10 @@ async def _make_room(shop: Shop, attempt: Attempt) -> None:
         problem = lacking(parent, needed)
         if problem:
             raise NodeFailure(Reason.INFRA, problem)
-        return make_work_dir(parent, attempt.name, owner)
+        place = make_work_dir(parent, attempt.name, owner)
+        if assignment.tools:
+            lay_out(place, assignment.tools)
+        return place
 
     attempt.place = await asyncio.to_thread(make)
 
@@ -135,11 +143,15 @@ async def _gather(shop: Shop, attempt: Attempt) -> None:
     folders = asyncio.ensure_future(stage_folders(shop, attempt))
     try:
         with attempt.step("gather"):
-            attempt.staged, attempt.image, _ = await asyncio.gather(inputs, image, folders)
+            _, attempt.image, _ = await asyncio.gather(inputs, image, folders)
     finally:
         for each in (inputs, image, folders):
             each.cancel()
         await asyncio.gather(inputs, image, folders, return_exceptions=True)
+        # Also where the image was not to be had: what has come in is reported.
+        attempt.staged = [] if inputs.cancelled() or inputs.exception() else inputs.result()
+    if assignment.snapshot_bytes:
+        attempt.snapshots = await asyncio.to_thread(of_inputs, attempt.staged, assignment.snapshot_bytes)
 
 
 async def _require_image(shop: Shop, name: str) -> Image:
@@ -171,6 +183,7 @@ async def _hand_in(shop: Shop, attempt: Attempt) -> None:
     with attempt.step("hand_in"):
         await send_files(shop.engine, attempt.container, paths, owner=placed(attempt).owner, within_s=within_s)
         await hand_in_folders(shop, attempt)
+        await hand_in_sheets(shop, attempt)
 
 
 async def _start(shop: Shop, attempt: Attempt) -> None:
@@ -206,6 +219,13 @@ async def _hear_out(attempt: Attempt) -> None:
     attempt.log.end()
 
 
+async def _ask(shop: Shop, attempt: Attempt) -> None:
+    """Step 9 of an attempt that ends with a question: what it asks, and the folders it will go on with."""
+    with attempt.step("outputs"):
+        attempt.calls = await read_calls(shop, attempt)
+    await keep_folders(shop, attempt)
+
+
 async def _deliver(shop: Shop, attempt: Attempt) -> None:
     """Step 9: outputs and kept folders checked, hashed, uploaded."""
     assignment, place = attempt.assignment, placed(attempt)
@@ -214,6 +234,8 @@ async def _deliver(shop: Shop, attempt: Attempt) -> None:
             await _hand_out(shop, attempt)
         with contextlib.ExitStack() as stack:
             outputs = await asyncio.to_thread(stack.enter_context, opened(place, assignment.outputs))
+            if limit := assignment.snapshot_bytes:
+                attempt.snapshots += await asyncio.to_thread(of_outputs, outputs, limit)
             attempt.delivered = await deliver(stage_of(shop, attempt), outputs)
     await keep_folders(shop, attempt)
 

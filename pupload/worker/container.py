@@ -11,6 +11,7 @@ from pupload.protocol import Assignment, AttemptRef
 from pupload.worker.failure import NodeFailure
 from pupload.worker.outputs import file_name
 from pupload.worker.shop import Attempt, Shop, placed
+from pupload.worker.tools import sheets_of, tool_environment
 
 _LONGEST_ARGUMENT = 128 * 1024
 """In bytes. Source: execve(2), MAX_ARG_STRLEN."""
@@ -65,6 +66,7 @@ def container_spec(shop: Shop, attempt: Attempt) -> ContainerSpec:
         env=_environment(assignment, inputs, outputs),
         files=str(place.root) if shop.mounts else None,
         folders={kept.name: str(place.folder(kept.name)) for kept in assignment.folders},
+        sheets=sheets_of(place, assignment),
         egress=egress,
         gpu=attempt.device,
     )
@@ -98,7 +100,7 @@ def _argv(assignment: Assignment, paths: dict[str, str]) -> tuple[str, ...] | No
 
 def _environment(assignment: Assignment, inputs: dict[str, str], outputs: dict[str, str]) -> dict[str, str]:
     ref = assignment.ref
-    return environment(
+    own = environment(
         run_id=ref.run_id,
         node_id=ref.node_id,
         attempt=ref.attempt,
@@ -109,3 +111,4 @@ def _environment(assignment: Assignment, inputs: dict[str, str], outputs: dict[s
         flags=assignment.flags,
         env=assignment.env,
     )
+    return {**own, **tool_environment(assignment)}

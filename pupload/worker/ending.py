@@ -51,7 +51,9 @@ async def _until_too_much(shop: Shop, attempt: Attempt) -> str:
     """What the program did too much of, once it has written more than its tier's disk."""
     tier, place = attempt.assignment.tier, placed(attempt)
     kept = [folder.name for folder in attempt.assignment.folders]
-    written, names = [place.outputs, *map(place.folder, kept)], " and ".join(f"/pup/{name}" for name in ["out", *kept])
+    asked = [place.asked] if attempt.assignment.tools else []
+    written = [*asked, place.outputs, *map(place.folder, kept)]
+    names = " and ".join(f"/pup/{name}" for name in ["out", *kept])
     while True:
         await asyncio.sleep(LOOK_S)
         excess = await asyncio.to_thread(beyond, written, tier.disk_bytes) if shop.mounts else ""

@@ -115,11 +115,13 @@ async def keep_folders(shop: Shop, attempt: Attempt) -> None:
 
     Errors: NodeFailure for one that holds what is not kept.
     """
-    if not attempt.assignment.folders:
+    done = attempt.calls is None
+    folders = [folder for folder in attempt.assignment.folders if not (done and folder.until_done)]
+    if not folders:
         return
     with attempt.step("folders"):
         attempt.kept = [
-            found for folder in attempt.assignment.folders if (found := await _keep(shop, attempt, folder)) is not None
+            found for folder in folders if (found := await _keep(shop, attempt, folder)) is not None
         ]
 
 

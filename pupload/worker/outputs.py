@@ -11,6 +11,7 @@ import stat
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from pupload.flow.digest import Digest
 from pupload.flow.mime import matches
@@ -24,6 +25,10 @@ from pupload.worker.workdir import WorkDir
 SPARSE_FROM_BYTES = 16 * 1024**2
 SPARSE_RATIO = 16
 _FOLLOW_NOTHING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class NotPlain(Exception):
+    """What lies there is no plain file of its own, or too large; the text says what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +64,9 @@ def opened(place: WorkDir, specs: list[OutputSpec]) -> Iterator[list[Output]]:
         folder = _open_dir(stack, "out", dir_fd=root)
         found = []
         for spec in specs:
-            fd = _open(folder, spec)
+            fd = _open(folder, spec, place.out_device)
             if fd is not None:
                 stack.callback(os.close, fd)
-                _check_file(os.fstat(fd), spec, place.out_device)
                 found.append(_read(fd, spec))
         yield found
 
@@ -73,19 +77,42 @@ def _open_dir(stack: contextlib.ExitStack, name: str, dir_fd: int | None = None)
     return fd
 
 
-def _open(folder: int, spec: OutputSpec) -> int | None:
+def _open(folder: int, spec: OutputSpec, device: int) -> int | None:
     try:
-        return os.open(file_name(spec), _FOLLOW_NOTHING, dir_fd=folder)
+        return _open_plain(folder, file_name(spec), device, spec.max_size_bytes)
     except FileNotFoundError:
         if spec.required:
             raise _missing(folder, spec) from None
         return None
+    except NotPlain as error:
+        raise _refused(spec, str(error)) from error
+
+
+@contextlib.contextmanager
+def plain_file(folder: Path, name: str, device: int, limit_bytes: int) -> Iterator[int]:
+    """The file that a program may have written, open for reading as long as the block lasts.
+
+    Errors: FileNotFoundError; NotPlain.
+    """
+    with contextlib.ExitStack() as stack:
+        fd = _open_plain(_open_dir(stack, str(folder)), name, device, limit_bytes)
+        stack.callback(os.close, fd)
+        yield fd
+
+
+def _open_plain(folder: int, name: str, device: int, limit_bytes: int) -> int:
+    try:
+        fd = os.open(name, _FOLLOW_NOTHING, dir_fd=folder)
+    except FileNotFoundError:
+        raise
     except OSError as error:
-        if error.errno in {errno.ELOOP, errno.EMLINK}:
-            raise _refused(spec, "a symbolic link") from error
-        if error.errno in {errno.ENXIO, errno.ENODEV}:
-            raise _refused(spec, "a socket or a device") from error
-        raise _refused(spec, f"not readable ({error.strerror})") from error
+        raise NotPlain(_UNOPENED.get(error.errno or 0, f"not readable ({error.strerror})")) from error
+    try:
+        _check_file(os.fstat(fd), device, limit_bytes)
+    except NotPlain:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _missing(folder: int, spec: OutputSpec) -> NodeFailure:
@@ -110,18 +137,26 @@ _KINDS = {
 }
 
 
-def _check_file(found: os.stat_result, spec: OutputSpec, device: int) -> None:
+_UNOPENED = {
+    errno.ELOOP: "a symbolic link",
+    errno.EMLINK: "a symbolic link",
+    errno.ENXIO: "a socket or a device",
+    errno.ENODEV: "a socket or a device",
+}
+
+
+def _check_file(found: os.stat_result, device: int, limit_bytes: int) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise _refused(spec, _KINDS.get(stat.S_IFMT(found.st_mode), "no file"))
+        raise NotPlain(_KINDS.get(stat.S_IFMT(found.st_mode), "no file"))
     if found.st_nlink != 1:
-        raise _refused(spec, "a file with several hard links")
+        raise NotPlain("a file with several hard links")
     if found.st_dev != device:
-        raise _refused(spec, "on another file system")
-    if found.st_size > spec.max_size_bytes:
-        limit = format_size(spec.max_size_bytes)
-        raise _refused(spec, f"{format_size(found.st_size)} large, beyond the limit of {limit}")
+        raise NotPlain("on another file system")
+    if found.st_size > limit_bytes:
+        limit = format_size(limit_bytes)
+        raise NotPlain(f"{format_size(found.st_size)} large, beyond the limit of {limit}")
     if found.st_size >= SPARSE_FROM_BYTES and found.st_blocks * 512 * SPARSE_RATIO < found.st_size:
-        raise _refused(spec, f"a sparse file that claims {format_size(found.st_size)}")
+        raise NotPlain(f"a sparse file that claims {format_size(found.st_size)}")
 
 
 def _read(fd: int, spec: OutputSpec) -> Output:

@@ -60,6 +60,8 @@ async def report(shop: Shop, attempt: Attempt, finish: Finish, freed: Callable[[
         "log_key": attempt.log_key,
         "image_digest": attempt.image.digest if attempt.image else "",
         "timings": attempt.timings,
+        "tool_calls": attempt.calls or "",
+        "snapshots": attempt.snapshots,
         "next": freed(),
     }
     if finish.outcome is Outcome.SUCCEEDED:

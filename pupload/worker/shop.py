@@ -13,7 +13,7 @@ from pupload.containers.logs import Log
 from pupload.containers.spec import GpuDevice
 from pupload.containers.streams import Attached, Watch
 from pupload.flow.plan import Reason
-from pupload.protocol import Assignment, AttemptRef, FolderFound, OutputFound
+from pupload.protocol import Assignment, AttemptRef, FolderFound, OutputFound, Snapshot
 from pupload.worker.control import Control
 from pupload.worker.hold import Hold
 from pupload.worker.live import LiveLog
@@ -59,6 +59,8 @@ class Attempt:
     exit_code: int | None = None
     delivered: list[OutputFound] = field(default_factory=list)
     kept: list[FolderFound] = field(default_factory=list)
+    calls: str | None = None
+    snapshots: list[Snapshot] = field(default_factory=list)
     log_key: str = ""
     timings: dict[str, float] = field(default_factory=dict)
 

@@ -32,6 +32,11 @@ class WorkDir:
         """Where the container writes."""
         return self.root / "out"
 
+    @property
+    def asked(self) -> Path:
+        """Where the file lies in which a program asks the client for tools; only there for one that may."""
+        return self.root / "asked"
+
     def folder(self, name: str) -> Path:
         """Where the kept folder of this name lies while the container uses it."""
         return self.root / "folders" / name
