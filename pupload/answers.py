@@ -6,7 +6,7 @@ Source: contract.md 7 to 9.
 from datetime import datetime
 from typing import Any
 
-from pydantic import Field, field_serializer, field_validator
+from pydantic import Field, JsonValue, RootModel, field_serializer, field_validator
 
 from pupload.document import Document
 
@@ -52,11 +52,56 @@ class ArtifactAnswer(Document):
 
 
 class WaitingURL(Document):
-    """An input that is awaited: PUT its bytes to `PutURL` within `TTL` seconds, or ask again for a fresh one."""
+    """An input that is awaited: PUT its bytes to `PutURL` within `TTL` seconds, or ask again for a fresh one.
+
+    A webhook well has a `PostURL` instead, which is good for as long as the run waits.
+    """
 
     artifact: ArtifactAnswer
     put_url: str
     ttl: int
+    post_url: str = ""
+
+
+class PartAnswer(Document):
+    """A part that has arrived. Units: bytes."""
+
+    number: int
+    size: int
+
+
+class UploadAnswer(Document):
+    """An upload in parts. All have `PartSize` bytes but the last; `Parts` are those that are there.
+
+    `Status` is open, completing, completed or aborted.
+    """
+
+    id: str
+    run_id: str
+    edge_name: str
+    status: str
+    size: int
+    part_size: int
+    part_count: int
+    content_type: str = ""
+    parts: list[PartAnswer] = Field(default_factory=list)
+    created_at: datetime
+    expires_at: datetime
+
+
+class SignedPart(Document):
+    """Where to PUT a part of exactly `Size` bytes within `TTL` seconds."""
+
+    number: int
+    size: int
+    put_url: str
+    ttl: int
+
+
+class SignedParts(Document):
+    """The parts that were asked for."""
+
+    parts: list[SignedPart]
 
 
 class RunError(Document):
@@ -88,9 +133,13 @@ class RunSummary(Document):
     error: RunError | None = None
     progress: float = 0.0
     session_id: str = ""
+    parent_run_id: str = ""
+    root_run_id: str = ""
+    replay_of: str = ""
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    duration_ms: int | None = None
 
     @field_serializer("error")
     def _error_or_nothing(self, error: RunError | None) -> dict[str, str]:
@@ -103,15 +152,43 @@ class RunSummary(Document):
 
 
 class FlowRun(RunSummary):
-    """A run, whole. `Progress` in percent, 100 only when COMPLETE."""
+    """A run, whole. `Progress` in percent, 100 only when COMPLETE.
+
+    `Inputs` are the objects on edges that no node writes; `Parameters` the values that the run has, defaults among
+    them; `Overrides` and `OnlyNodes` as they were asked for.
+    """
 
     definition: str = ""
     """SHA-256 of the compiled definition."""
+    inputs: dict[str, ArtifactAnswer] = Field(default_factory=dict)
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    only_nodes: list[str] = Field(default_factory=list)
     node_state: dict[str, NodeState] = Field(default_factory=dict)
     artifacts: dict[str, ArtifactAnswer] = Field(default_factory=dict)
     waiting_urls: list[WaitingURL] = Field(default_factory=list)
     counts: NodeCounts = Field(default_factory=NodeCounts)
     deadline: datetime | None = None
+
+
+class OutputAnswer(Document):
+    """What came out on an edge. `Value` is its text, or what its JSON says, where it is small; null otherwise."""
+
+    value: JsonValue = None
+    url: str
+    content_type: str
+    size: int
+    sha256: str
+
+
+class OutputMap(RootModel[dict[str, OutputAnswer]]):
+    """Outputs by edge, and nothing else."""
+
+
+class AnsweredRun(FlowRun):
+    """A run that somebody waited for."""
+
+    outputs: dict[str, OutputAnswer] = Field(default_factory=dict)
 
 
 class RunPage(Document):

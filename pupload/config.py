@@ -89,6 +89,15 @@ class ControllerConfig(_Settings):
     upload_poll_s: PositiveSeconds = Field(default=0.05, description="first wait between two looks for an upload")
     upload_poll_max_s: PositiveSeconds = Field(default=5.0, description="longest wait between two looks for an upload")
     max_upload_bytes: PositiveCount = Field(default=5 * 1024**3, description="largest single upload")
+    max_multipart_bytes: PositiveCount = Field(default=5 * 1024**4, description="largest upload in parts")
+    multipart_ttl_s: PositiveSeconds = Field(
+        default=7 * 86400.0, description="seconds after which an upload in parts that nobody completed is aborted"
+    )
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://\S+$",
+        description="address that clients outside reach this server at; unset: where it listens",
+    )
     max_body_bytes: PositiveCount = Field(default=4 * 1024**2, description="largest JSON body")
     max_nodes: PositiveCount = Field(default=10_000, description="nodes in a flow")
     node_timeout_s: PositiveSeconds = Field(
@@ -102,6 +111,8 @@ class ControllerConfig(_Settings):
     retention_s: PositiveSeconds = Field(default=30 * 86400.0, description="seconds an ended run is kept")
     reject_unservable: bool = Field(default=False, description="refuse a flow whose tiers no live worker can hold")
     allow_egress: bool = Field(default=False, description="let defs ask for the network")
+    sync_wait_s: PositiveSeconds = Field(default=120.0, description="seconds that a synchronous call waits at most")
+    inline_bytes: PositiveCount = Field(default=65_536, description="largest text output that an answer holds itself")
     max_fetch_bytes: PositiveCount = Field(default=25 * 1024**2, description="largest file fetched from a URL")
     url_allow: tuple[str, ...] = Field(default=(), description=_URL_ALLOW)
     pin_images: bool = Field(

@@ -7,10 +7,14 @@ from aiohttp import web
 
 from pupload.config import ControllerConfig
 from pupload.controller.accounts import Accounts
+from pupload.controller.calls import Calls
 from pupload.controller.claims import Claims
 from pupload.controller.flows import Flows
+from pupload.controller.hooks import Hooks
 from pupload.controller.keys import Keys
+from pupload.controller.multipart import Multiparts
 from pupload.controller.nodedefs import NodeDefRegistry
+from pupload.controller.outputs import Outputs
 from pupload.controller.publishing import Publishing
 from pupload.controller.reconcile import Look
 from pupload.controller.removal import Removal
@@ -33,7 +37,11 @@ class Parts:
     stores: Stores
     signals: Signals
     uploads: Uploads
+    multiparts: Multiparts
+    hooks: Hooks
     submission: Submission
+    calls: Calls
+    outputs: Outputs
     views: Views
     removal: Removal
     claims: Claims

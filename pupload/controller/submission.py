@@ -4,20 +4,21 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from dataclasses import dataclass, field
 
 from pupload.config import ControllerConfig
 from pupload.controller.accounts import Accounts
 from pupload.controller.intake import Intake
 from pupload.controller.objects import upload_key
+from pupload.controller.preparation import Preparation, Prepared
 from pupload.controller.secrets import SecretBox
 from pupload.controller.service import Beginning, Service
 from pupload.controller.stores import Stores
 from pupload.controller.uploads import Uploads
 from pupload.controller.workers import unservable
 from pupload.db.runs import Caller, NewRun, NewUpload
-from pupload.errors import InvalidFlow, InvalidRequest, PuploadError
+from pupload.errors import InvalidRequest, PuploadError
+from pupload.flow.message import missing_message
 from pupload.flow.model import Flow, FlowStore
 from pupload.flow.nodedef import NodeDef
 from pupload.flow.plan import Edge, NodeID, Plan, Source
@@ -47,7 +48,9 @@ class Start:
     """One run to be made: of what, how, and on whose behalf.
 
     `kept` are nodes that an earlier run has been through, `present` the objects that need not be made again, by edge.
-    `only` are the nodes that may run, None for all. `sha256` is that of the whole request; it goes with the key.
+    `only` are the nodes that may run, None for those that the request names. `called` is a start by a request that
+    must bring what only a request can: the value of a primary input without a source. `sha256` is that of the whole
+    request; it goes with the key.
     """
 
     definition: Definition
@@ -55,6 +58,7 @@ class Start:
     kept: frozenset[NodeID] = frozenset()
     present: Mapping[Edge, Artifact] = field(default_factory=dict)
     only: frozenset[NodeID] | None = None
+    called: bool = False
     session_id: str = ""
     caller: Caller | None = None
     root: str = ""
@@ -79,7 +83,8 @@ class Submission:
         tiers: Mapping[str, Tier],
     ) -> None:
         self._config, self._service, self._stores, self._uploads = config, service, stores, uploads
-        self._intake, self._accounts, self._box, self._tiers = intake, accounts, box, tiers
+        self._intake, self._accounts, self._box = intake, accounts, box
+        self._preparation = Preparation(config, tiers)
 
     async def start(self, start: Start) -> RunID:
         """The id of the run, stored before this returns. Nothing is stored of a request that does not pass.
@@ -87,30 +92,45 @@ class Submission:
         Errors: InvalidFlow with all findings; InvalidRequest for an input, object or store that is not there;
         Conflict for an idempotency key of another request.
         """
+        earlier = await self._service.earlier(start.idempotency_key, start.sha256)
+        if earlier is not None:
+            return earlier
         flow = start.definition.flow
-        plan = await asyncio.to_thread(self._compile, flow, start.definition.defs)
+        prepared = await asyncio.to_thread(
+            self._preparation.prepare,
+            flow,
+            start.definition.defs,
+            start.request,
+            stores=self._stores.names(),
+            digest=start.definition.digest,
+        )
+        plan = prepared.plan
+        _require_runnable(plan, egress=self._config.allow_egress)
+        idle = _idle(plan, start, prepared.only)
+        _require_message(start, prepared, idle)
         secrets = {store.name: store.read_params().secret_key.get_secret_value() for store in _declared(flow)}
         await self._require_servable(plan)
         await self._accounts.require(start.account, plan)
         await self._require_stores(plan, secrets)
         run_id = new_run_id()
-        given = {Edge(edge): value for edge, value in start.request.inputs.items()}
-        taken = await self._intake.take(run_id, plan, given, lambda name: self._store(plan, secrets, name))
-        static = await self._static_artifacts(run_id, plan, secrets)
-        present = (*start.present.values(), *taken, *static)
-        skipped = frozenset() if start.only is None else frozenset(plan.nodes) - start.only - start.kept
-        beginning = Beginning(present, start.kept, skipped)
+        taken = await self._intake.take(run_id, plan, prepared.inputs, lambda name: self._store(plan, secrets, name))
+        static = await self._static_artifacts(run_id, plan, secrets, idle)
+        present = {**start.present, **{artifact.edge: artifact for artifact in (*static, *taken)}}
+        beginning = Beginning(tuple(present.values()), start.kept, idle - start.kept)
         new = NewRun(
             id=run_id,
             plan=plan,
-            timeout=timedelta(seconds=plan.timeout_s or self._config.run_timeout_s),
+            timeout=prepared.timeout,
             uploads=self._new_uploads(run_id, plan, beginning),
             secrets={name: self._box.seal(secret) for name, secret in secrets.items()},
             session_id=start.session_id,
             idempotency_key=start.idempotency_key,
             request_sha256=start.sha256 if start.idempotency_key else None,
             version=start.definition.version,
-            digest=start.definition.digest,
+            digest=prepared.digest,
+            documents=prepared.documents,
+            request=prepared.request,
+            echo=prepared.echo,
             caller=start.caller,
             root=start.root,
             replay_of=start.replay_of,
@@ -121,20 +141,6 @@ class Submission:
         if is_new and new.uploads:
             self._uploads.expect(await self._uploads.awaited_by(stored))
         return stored
-
-    def _compile(self, flow: Flow, defs: Sequence[NodeDef]) -> Plan:
-        # networkx takes half a second to import, which a controller that only answers need not pay.
-        from pupload.flow.check import check, errors_in
-        from pupload.flow.compile import compile_plan
-
-        names = self._stores.names()
-        findings = check(flow, defs, tiers=self._tiers, stores=names, max_nodes=self._config.max_nodes)
-        if errors_in(findings):
-            wrong = len(errors_in(findings))
-            raise InvalidFlow(f"the flow has {wrong} {'error' if wrong == 1 else 'errors'}", details=findings)
-        plan = compile_plan(flow, defs, tiers=self._tiers, stores=names, node_timeout_s=self._config.node_timeout_s)
-        _require_runnable(plan, egress=self._config.allow_egress)
-        return replace(plan, max_restarts=self._config.restarts)
 
     async def _require_servable(self, plan: Plan) -> None:
         if self._config.reject_unservable:
@@ -150,15 +156,25 @@ class Submission:
         present = {artifact.edge for artifact in beginning.present}
         idle = beginning.kept | beginning.skipped
         return [
-            NewUpload(edge.name, edge.store, upload_key(plan, edge, run_id), min(edge.max_size_bytes or limit, limit))
+            NewUpload(
+                edge.name,
+                edge.store,
+                upload_key(plan, edge, run_id),
+                min(edge.max_size_bytes or limit, limit),
+                hooked=edge.source is Source.WEBHOOK,
+            )
             for edge in plan.edges.values()
-            if edge.source is Source.UPLOAD and edge.name not in present and not idle.issuperset(edge.consumers)
+            if edge.source in {Source.UPLOAD, Source.WEBHOOK}
+            and edge.name not in present
+            and not idle.issuperset(edge.consumers)
         ]
 
-    async def _static_artifacts(self, run_id: RunID, plan: Plan, secrets: Mapping[str, str]) -> tuple[Artifact, ...]:
+    async def _static_artifacts(
+        self, run_id: RunID, plan: Plan, secrets: Mapping[str, str], idle: frozenset[NodeID]
+    ) -> tuple[Artifact, ...]:
         artifacts = []
         for edge in plan.edges.values():
-            if edge.source is not Source.STATIC:
+            if edge.source is not Source.STATIC or idle.issuperset(edge.consumers):
                 continue
             key = upload_key(plan, edge, run_id)
             head = await (await self._store(plan, secrets, edge.store)).head(key)
@@ -188,6 +204,21 @@ def new_run_id() -> RunID:
     return RunID(f"run_{time.time_ns() // 1_000_000:012x}{os.urandom(8).hex()}")
 
 
+def _idle(plan: Plan, start: Start, only: frozenset[NodeID] | None) -> frozenset[NodeID]:
+    """The nodes that do not run: kept from an earlier run, or not asked for."""
+    wanted = only if start.only is None else start.only
+    return start.kept if wanted is None else frozenset(plan.nodes) - (wanted - start.kept)
+
+
+def _require_message(start: Start, prepared: Prepared, idle: frozenset[NodeID]) -> None:
+    given = prepared.inputs.keys() | start.present.keys()
+    edge = missing_message(start.definition.flow, prepared.plan, given, idle) if start.called else None
+    if edge is not None:
+        raise InvalidRequest(
+            f"edge {edge!r} comes with the call; give Message, or Inputs with {edge!r}", code="MESSAGE_REQUIRED"
+        )
+
+
 def _declared(flow: Flow) -> list[FlowStore]:
     return [store for store in flow.stores if not store.names_a_server_store]
 
@@ -198,11 +229,6 @@ def _used_stores(plan: Plan) -> set[str]:
 
 def _require_runnable(plan: Plan, *, egress: bool) -> None:
     """What the documents allow and this server does not."""
-    hooked = [edge.name for edge in plan.edges.values() if edge.source is Source.WEBHOOK]
-    if hooked:
-        raise InvalidRequest(
-            f"edge {hooked[0]!r}: this server takes no webhook wells yet; use Source upload", code="WEBHOOK_REFUSED"
-        )
     by_url = [node.id for node in plan.nodes.values() if node.access != "files"]
     if by_url:
         raise InvalidRequest(

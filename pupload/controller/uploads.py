@@ -40,7 +40,7 @@ _WATCH_AGAIN_MAX_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Awaited:
-    """An object that a run waits for."""
+    """An object that a run waits for. `hooked` ones come through the server only."""
 
     run_id: RunID
     edge: Edge
@@ -48,6 +48,7 @@ class Awaited:
     key: str
     since: datetime
     max_size_bytes: int
+    hooked: bool = False
 
 
 @dataclass(slots=True)
@@ -74,6 +75,8 @@ class Uploads:
         """Begin to look for these; those that are known stay as they are."""
         now = time.monotonic()
         for upload in uploads:
+            if upload.hooked:
+                continue
             first_s = self._config.upload_poll_s
             self._schedules.setdefault(upload, _Schedule(now + first_s, first_s))
         self._wake.set()
@@ -97,7 +100,7 @@ class Uploads:
 
         Errors: NotFound for an edge that awaits nothing; Conflict while there is no object.
         """
-        upload = await self._find(run_id, edge)
+        upload = await self.find(run_id, edge)
         if upload is not None and not await self._look([upload]):
             raise Conflict(f"there is no object for edge {edge!r} yet; PUT it first", code="UPLOAD_MISSING")
 
@@ -108,19 +111,27 @@ class Uploads:
 
         Errors: NotFound for an edge that awaits nothing; Conflict when it has its object; TooLarge.
         """
-        upload = await self._find(run_id, edge)
+        upload = await self.find(run_id, edge)
         if upload is None:
-            raise _settled(edge)
+            raise settled(edge)
         if size_bytes > upload.max_size_bytes:
             raise TooLarge(f"edge {edge!r} takes at most {format_size(upload.max_size_bytes)}")
         store = await self._stores.of_run(run_id, upload.store)
-        head = await store.put_stream(await self._key_of_its_own(upload), chunks, size_bytes, content_type)
+        head = await store.put_stream(await self.key_of_its_own(upload), chunks, size_bytes, content_type)
+        await self.settle(upload, head)
+
+    async def settle(self, upload: Awaited, head: Head) -> None:
+        """Make the object that of the edge.
+
+        Errors: Conflict when the edge has another, or the run is over.
+        """
         artifact = _artifact(upload, head)
-        if not await self._service.receive(run_id, artifact) and not await self._is_accepted(run_id, artifact):
-            raise _settled(edge)
+        accepted = await self._service.receive(upload.run_id, artifact)
+        if not accepted and not await self._is_accepted(upload.run_id, artifact):
+            raise settled(upload.edge)
         self._schedules.pop(upload, None)
 
-    async def _key_of_its_own(self, upload: Awaited) -> str:
+    async def key_of_its_own(self, upload: Awaited) -> str:
         """A key that no other request writes, so that a second upload cannot change what the first one was accepted
         for; where the well has a key, that is the key, and what was accepted is known by its etag."""
         async with self._service.database.connection() as connection:
@@ -136,8 +147,11 @@ class Uploads:
             rows = await connection.fetch(SQL["artifacts_of_edges"], run_id, [artifact.edge])
         return bool(rows) and (rows[0]["key"], rows[0]["etag"]) == (artifact.key, artifact.etag)
 
-    async def _find(self, run_id: RunID, edge: Edge) -> Awaited | None:
-        """The awaited object; None when it has come, or is not wanted any more."""
+    async def find(self, run_id: RunID, edge: Edge) -> Awaited | None:
+        """The awaited object; None when it has come, or is not wanted any more.
+
+        Errors: NotFound for an edge that awaits nothing.
+        """
         async with self._service.database.connection() as connection:
             row = await connection.fetchrow(SQL["upload"], run_id, edge)
         if row is None:
@@ -240,12 +254,18 @@ class Uploads:
     async def _accept(self, store: Store, upload: Awaited, head: Head | None) -> bool:
         if head is None or head.modified < upload.since - _CLOCK_SKEW:
             return False
-        if head.size_bytes > upload.max_size_bytes:
+        if head.size_bytes > upload.max_size_bytes and not await self._came_in_parts(upload, head):
             await self._refuse(store, upload, head)
             return False
         await self._service.receive(upload.run_id, _artifact(upload, head))
         self._schedules.pop(upload, None)
         return True
+
+    async def _came_in_parts(self, upload: Awaited, head: Head) -> bool:
+        """True when the size was allowed before: what comes in parts may have more than what comes at once."""
+        whose = (upload.run_id, upload.edge, upload.key, head.size_bytes)
+        async with self._service.database.connection() as connection:
+            return bool(await connection.fetchval(SQL["has_session_for"], *whose))
 
     async def _refuse(self, store: Store, upload: Awaited, head: Head) -> None:
         """Too large an object goes away, and the run goes on waiting: its events say why."""
@@ -276,13 +296,20 @@ def check_size(size_bytes: int | None) -> int:
     return size_bytes
 
 
-def _settled(edge: Edge) -> Conflict:
+def settled(edge: Edge) -> Conflict:
+    """The error for an upload that comes too late."""
     return Conflict(f"edge {edge!r} has its object already, or the run is over", code="ALREADY_UPLOADED")
 
 
 def _awaited(row: asyncpg.Record) -> Awaited:
     return Awaited(
-        RunID(row["run_id"]), Edge(row["edge"]), row["store"], row["key"], row["created_at"], row["max_size_bytes"]
+        run_id=RunID(row["run_id"]),
+        edge=Edge(row["edge"]),
+        store=row["store"],
+        key=row["key"],
+        since=row["created_at"],
+        max_size_bytes=row["max_size_bytes"],
+        hooked=row["hooked"],
     )
 
 

@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import asyncpg
 
@@ -20,6 +21,7 @@ from pupload.answers import (
     WaitingURL,
 )
 from pupload.config import ControllerConfig
+from pupload.controller.hooks import Hooks
 from pupload.controller.service import Service
 from pupload.controller.stores import Stores
 from pupload.controller.uploads import Awaited, Uploads
@@ -27,7 +29,7 @@ from pupload.controller.workers import unservable
 from pupload.db.pool import Connection
 from pupload.db.runs import failure_of, no_such_run
 from pupload.db.sql import SQL
-from pupload.flow.plan import Plan
+from pupload.flow.plan import Edge, Plan
 from pupload.run.state import NodeStatus, RunID, RunStatus
 
 LAST_LINES = 200
@@ -49,8 +51,11 @@ class _Rows:
 class Views:
     """Answers about runs."""
 
-    def __init__(self, config: ControllerConfig, service: Service, stores: Stores, uploads: Uploads) -> None:
+    def __init__(
+        self, config: ControllerConfig, service: Service, stores: Stores, uploads: Uploads, hooks: Hooks
+    ) -> None:
         self._config, self._service, self._stores, self._uploads = config, service, stores, uploads
+        self._hooks = hooks
 
     async def run(self, run_id: RunID) -> FlowRun:
         """The run, whole, with upload URLs signed now.
@@ -60,12 +65,17 @@ class Views:
         rows = await self._service.database.transact(lambda connection: self._rows(connection, run_id))
         awaited = await self._uploads.awaited_by(run_id) if rows.header["finished_at"] is None else []
         self._uploads.expect(awaited)
+        echo = json.loads(rows.header["echo"])
         return FlowRun(
             **_summary(rows.header),
+            inputs=_inputs(rows),
+            parameters=echo.get("Parameters", {}),
+            overrides=echo.get("Overrides", {}),
+            only_nodes=echo.get("OnlyNodes", []),
             definition=rows.header["digest"],
             node_state={row["node_id"]: _node_state(row, rows) for row in rows.nodes},
             artifacts={row["edge"]: _artifact(row) for row in rows.artifacts},
-            waiting_urls=[await self._waiting_url(upload) for upload in awaited],
+            waiting_urls=[await self._waiting_url(upload, rows.header["deadline"]) for upload in awaited],
             counts=_counts(rows.header),
             deadline=rows.header["deadline"],
         )
@@ -73,7 +83,7 @@ class Views:
     async def _rows(self, connection: Connection, run_id: RunID) -> _Rows:
         # One snapshot: an answer that says COMPLETE also has the last artifact.
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        header = await connection.fetchrow(SQL["run_header"], run_id)
+        header = await connection.fetchrow(SQL["run_as_called"], run_id)
         if header is None:
             raise no_such_run(run_id)
         plan = await self._service.plans.get(connection, run_id)
@@ -94,11 +104,16 @@ class Views:
             node: reasons.get(tier.name, "waiting for a worker with free capacity") for node, tier in tier_of.items()
         }
 
-    async def _waiting_url(self, upload: Awaited) -> WaitingURL:
+    async def _waiting_url(self, upload: Awaited, deadline: datetime) -> WaitingURL:
+        artifact = ArtifactAnswer(store_name=upload.store, object_name=upload.key, edge_name=upload.edge, size=0)
+        if upload.hooked:
+            left_s = (deadline - datetime.now(UTC)).total_seconds()
+            post_url = self._hooks.url(upload.run_id, upload.edge)
+            return WaitingURL(artifact=artifact, put_url="", ttl=max(0, int(left_s)), post_url=post_url)
         store = await self._stores.of_run(upload.run_id, upload.store)
         ttl_s = self._config.upload_ttl_s
         return WaitingURL(
-            artifact=ArtifactAnswer(store_name=upload.store, object_name=upload.key, edge_name=upload.edge, size=0),
+            artifact=artifact,
             put_url=store.sign_put(upload.key, ttl_s, public=True).url,
             ttl=int(ttl_s),
         )
@@ -149,9 +164,27 @@ def _summary(row: asyncpg.Record) -> dict[str, object]:
         "error": RunError(code=failure.code, message=failure.message, node_id=failure.node or "") if failure else None,
         "progress": _progress(row),
         "session_id": row["session_id"],
+        "parent_run_id": row["parent_run"] or "",
+        "root_run_id": row["root_run"] or row["id"],
+        "replay_of": row["replay_of"],
         "created_at": row["created_at"],
         "started_at": row["started_at"],
         "finished_at": row["finished_at"],
+        "duration_ms": _duration_ms(row),
+    }
+
+
+def _duration_ms(row: asyncpg.Record) -> int | None:
+    if row["finished_at"] is None or row["started_at"] is None:
+        return None
+    took: timedelta = row["finished_at"] - row["started_at"]
+    return round(took.total_seconds() * 1000)
+
+
+def _inputs(rows: _Rows) -> dict[str, ArtifactAnswer]:
+    """The objects that no node of the run's plan writes."""
+    return {
+        row["edge"]: _artifact(row) for row in rows.artifacts if rows.plan.edges[Edge(row["edge"])].producer is None
     }
 
 

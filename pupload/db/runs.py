@@ -28,12 +28,13 @@ class LockedRun:
 
 @dataclass(frozen=True, slots=True)
 class NewUpload:
-    """An object that is awaited from outside. Units: bytes."""
+    """An object that is awaited from outside; a `hooked` one is posted to the server. Units: bytes."""
 
     edge: Edge
     store: str
     key: str
     max_size_bytes: int
+    hooked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ class Caller:
 class NewRun:
     """A run about to be stored. `secrets` are encrypted, by store name; `request_sha256` goes with the key.
 
-    `documents` and `request` are the JSON of what was posted, without secrets. `root` is the run that all of this
+    `documents` and `request` are the JSON of what was posted, without secrets; `echo` is the part of it that every
+    answer repeats. `root` is the run that all of this
     began with, "" for the run itself.
     """
 
@@ -65,6 +67,7 @@ class NewRun:
     digest: str = ""
     documents: str = "{}"
     request: str = "{}"
+    echo: str = "{}"
     caller: Caller | None = None
     root: str = ""
     replay_of: str = ""
@@ -94,7 +97,9 @@ async def insert_run(connection: Connection, new: NewRun, run: Run) -> LockedRun
         return None
     if new.budget is not None:
         await connection.execute(SQL["set_budget"], new.id, Decimal(str(new.budget)))
-    await connection.execute(SQL["insert_plan"], new.id, dump_plan(new.plan).decode(), new.documents, new.request)
+    await connection.execute(
+        SQL["insert_plan"], new.id, dump_plan(new.plan).decode(), new.documents, new.request, new.echo
+    )
     nodes = list(run.nodes.values())
     await connection.execute(
         SQL["insert_nodes"],
@@ -119,6 +124,7 @@ async def _insert_uploads(connection: Connection, new: NewRun) -> None:
             [upload.store for upload in new.uploads],
             [upload.key for upload in new.uploads],
             [upload.max_size_bytes for upload in new.uploads],
+            [upload.hooked for upload in new.uploads],
         )
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from pupload.controller.hooks import shown_path
 from pupload.document import Document
 from pupload.errors import (
     CallerError,
@@ -83,7 +84,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _render(request, refused, error.status, request_id, headers=_allow(error))
     except Exception as error:  # noqa: BLE001 - see below
         # The last line of defence: whatever it is, the client gets an answer, and we a trace.
-        _LOG.exception("request %s %s %s failed", request_id, request.method, request.path)
+        _LOG.exception("request %s %s %s failed", request_id, request.method, shown_path(request.path))
         return _refusal(request, Defect(f"an internal error; its id is {request_id}"), request_id, cause=error)
 
 
@@ -96,7 +97,8 @@ def _refusal(
 ) -> web.Response:
     policy = policy_of(error)
     if cause is None:
-        _LOG.log(policy.level, "request %s %s %s: %s", request_id, request.method, request.path, error)
+        told = shown_path(request.path)
+        _LOG.log(policy.level, "request %s %s %s: %s", request_id, request.method, told, error)
     status = policy.status
     if request.path.startswith(_REFERENCE) and isinstance(error, InvalidFlow | InvalidRequest | Malformed):
         status = 400

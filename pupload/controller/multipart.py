@@ -1,0 +1,276 @@
+"""Uploads in parts, which can be resumed: what a session is lies in the database, what has arrived in the store.
+
+Who is authoritative: the store, for the parts. A session only says what they must add up to; whoever completes it
+looks at what is there, and whoever repeats that finds the object.
+"""
+
+import logging
+import math
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import asyncpg
+
+from pupload.config import ControllerConfig
+from pupload.controller.reconcile import alone
+from pupload.controller.service import Service
+from pupload.controller.stores import Stores
+from pupload.controller.uploads import Uploads, settled
+from pupload.db.sql import SQL
+from pupload.errors import Conflict, InvalidRequest, NotFound, TooLarge
+from pupload.flow.plan import Edge
+from pupload.run.state import RunID
+from pupload.stores.base import Head, Multipart, Part, SignedRequest, Store
+from pupload.units import format_size
+
+_LOG = logging.getLogger(__name__)
+_MB = 1024 * 1024
+LEAST_PART_BYTES = 5 * _MB
+MOST_PART_BYTES = 5 * 1024 * _MB
+MOST_PARTS = 10_000
+_USUAL_PART_BYTES = 16 * _MB
+_STALLED = timedelta(minutes=5)
+_CLOCK_SKEW = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An upload in parts. All parts have `part_size_bytes` but the last, which has what is left."""
+
+    id: str
+    run_id: RunID
+    edge: Edge
+    store: str
+    multipart: Multipart
+    size_bytes: int
+    part_size_bytes: int
+    state: str
+    created_at: datetime
+    expires_at: datetime
+
+    @property
+    def part_count(self) -> int:
+        """How many parts there are to be."""
+        return math.ceil(self.size_bytes / self.part_size_bytes)
+
+    def part_bytes(self, number: int) -> int:
+        """The size of this part."""
+        return min(self.part_size_bytes, self.size_bytes - (number - 1) * self.part_size_bytes)
+
+
+class Multiparts:
+    """Sessions: begun, signed for, completed, and swept where nobody came back."""
+
+    def __init__(self, config: ControllerConfig, service: Service, stores: Stores, uploads: Uploads) -> None:
+        self._config, self._service, self._stores, self._uploads = config, service, stores, uploads
+
+    async def begin(
+        self, run_id: RunID, edge: Edge, size_bytes: int, part_size_bytes: int | None, content_type: str
+    ) -> Session:
+        """A session for an awaited edge.
+
+        Errors: NotFound for an edge that awaits nothing; Conflict when it has its object; TooLarge; InvalidRequest
+        for parts that no store takes.
+        """
+        upload = await self._uploads.find(run_id, edge)
+        if upload is None or upload.hooked:
+            raise settled(edge)
+        await self._require_size(run_id, edge, size_bytes)
+        part_size_bytes = part_size_for(size_bytes, part_size_bytes)
+        key = await self._uploads.key_of_its_own(upload)
+        store = await self._stores.of_run(run_id, upload.store)
+        # Before the row: killed in between, the store keeps an upload without a part, and nobody can send one.
+        multipart = await store.begin_multipart(key, content_type)
+        session_id = f"upl_{secrets.token_hex(12)}"
+        async with self._service.database.connection() as connection:
+            row = await connection.fetchrow(
+                SQL["insert_session"],
+                session_id,
+                run_id,
+                edge,
+                upload.store,
+                key,
+                multipart.id,
+                content_type,
+                size_bytes,
+                part_size_bytes,
+                timedelta(seconds=self._config.multipart_ttl_s),
+            )
+        assert row is not None
+        return _session(row)
+
+    async def _require_size(self, run_id: RunID, edge: Edge, size_bytes: int) -> None:
+        async with self._service.database.connection() as connection:
+            plan = await self._service.plans.get(connection, run_id)
+        limit = self._config.max_multipart_bytes
+        limit = min(plan.edges[edge].max_size_bytes or limit, limit)
+        if size_bytes > limit:
+            raise TooLarge(f"edge {edge!r} takes at most {format_size(limit)}")
+
+    async def find(self, run_id: RunID, edge: Edge, session_id: str) -> Session:
+        """The session.
+
+        Errors: NotFound.
+        """
+        async with self._service.database.connection() as connection:
+            row = await connection.fetchrow(SQL["find_session"], session_id, run_id, edge)
+        if row is None:
+            raise NotFound(f"edge {edge!r} has no upload {session_id!r}", code="UPLOAD_NOT_FOUND")
+        return _session(row)
+
+    async def sign(self, session: Session, numbers: Sequence[int]) -> dict[int, SignedRequest]:
+        """Where to put each of these parts, by its number.
+
+        Errors: Conflict for a session that has ended; InvalidRequest for a number that it does not have.
+        """
+        _require_open(session)
+        if unknown := [number for number in numbers if not 1 <= number <= session.part_count]:
+            raise InvalidRequest(f"there is no part {unknown[0]}; this upload has parts 1 to {session.part_count}")
+        store = await self._store(session)
+        return {
+            number: store.sign_part(
+                session.multipart,
+                number,
+                self._config.upload_ttl_s,
+                public=True,
+                size_bytes=session.part_bytes(number),
+            )
+            for number in numbers
+        }
+
+    async def parts(self, session: Session) -> list[Part]:
+        """The parts that are there; all of them once the upload is completed, none once it is aborted."""
+        if session.state == "completed":
+            numbers = range(1, session.part_count + 1)
+            return [Part(number, session.part_bytes(number), "") for number in numbers]
+        if session.state == "aborted":
+            return []
+        try:
+            return await (await self._store(session)).list_parts(session.multipart)
+        except NotFound:
+            return []
+
+    async def complete(self, session: Session) -> None:
+        """The object of all parts is that of the edge. Right when repeated, whatever became of the first time.
+
+        Errors: Conflict while parts are missing, when the upload was aborted, or when the edge has another object.
+        """
+        if session.state == "completed":
+            return
+        _require_open(session)
+        store = await self._store(session)
+        upload = await self._uploads.find(session.run_id, session.edge)
+        if upload is None:
+            await self.abort(session)
+            raise settled(session.edge)
+        head = await self._joined(store, session)
+        await self._uploads.settle(upload, head)
+        await self._end(session, "completed")
+
+    async def _joined(self, store: Store, session: Session) -> Head:
+        try:
+            parts = await store.list_parts(session.multipart)
+            _require_all(session, parts)
+            async with self._service.database.connection() as connection:
+                await connection.fetchval(SQL["begin_completing"], session.id)
+            return await store.complete_multipart(session.multipart, parts)
+        except NotFound as gone:
+            # Somebody completed it before and was killed, or is just doing the same.
+            head = await store.head(session.multipart.key)
+            if (
+                head is None
+                or head.size_bytes != session.size_bytes
+                or head.modified < session.created_at - _CLOCK_SKEW
+            ):
+                await self._end(session, "aborted")
+                raise _ended() from gone
+            return head
+
+    async def abort(self, session: Session) -> None:
+        """Nothing is left of the upload but its row."""
+        if session.state in {"open", "completing"}:
+            await (await self._store(session)).abort_multipart(session.multipart)
+            await self._end(session, "aborted")
+
+    async def abandon(self, run_id: RunID) -> None:
+        """Abort what is open of a run that is to be removed: without its rows nobody would find it."""
+        async with self._service.database.connection() as connection:
+            rows = await connection.fetch(SQL["sessions_of_run"], run_id)
+        for row in rows:
+            await self.abort(_session(row))
+
+    async def look(self) -> None:
+        """Sessions that nobody came back to, and those whose completion was broken off."""
+        async with self._service.database.connection() as connection:
+            abandoned = await connection.fetch(SQL["abandoned_sessions"])
+            stalled = await connection.fetch(SQL["stalled_sessions"], _STALLED)
+        for row in abandoned:
+            with alone("abandoned upload of run", row["run_id"]):
+                await self.abort(_session(row))
+                _LOG.info("aborted upload %s, which nobody completed", row["id"])
+        for row in stalled:
+            with alone("broken off upload of run", row["run_id"]):
+                await self.complete(_session(row))
+
+    async def _store(self, session: Session) -> Store:
+        return await self._stores.of_run(session.run_id, session.store)
+
+    async def _end(self, session: Session, state: str) -> None:
+        async with self._service.database.connection() as connection:
+            await connection.fetchval(SQL["end_session"], session.id, state)
+
+
+def part_size_for(size_bytes: int, wish_bytes: int | None) -> int:
+    """The size of each part but the last: what is wished, else 16 MB, or as much more as 10,000 parts need.
+
+    Errors: InvalidRequest for a wish that no store takes.
+
+    >>> part_size_for(100, None), part_size_for(5 * 1024**4, None)
+    (16777216, 550502400)
+    """
+    if wish_bytes is None:
+        return max(_USUAL_PART_BYTES, math.ceil(size_bytes / MOST_PARTS / _MB) * _MB)
+    if not LEAST_PART_BYTES <= wish_bytes <= MOST_PART_BYTES:
+        raise InvalidRequest("PartSize must be from 5 MB to 5 GB: stores take no others", code="PART_SIZE_REFUSED")
+    if size_bytes > MOST_PARTS * wish_bytes:
+        raise InvalidRequest(
+            f"an upload has at most {MOST_PARTS} parts; choose a larger PartSize, or none", code="PART_SIZE_REFUSED"
+        )
+    return wish_bytes
+
+
+def _require_all(session: Session, parts: Sequence[Part]) -> None:
+    arrived = {part.number for part in parts if part.size_bytes == session.part_bytes(part.number)}
+    missing = [number for number in range(1, session.part_count + 1) if number not in arrived]
+    if missing:
+        raise Conflict(
+            f"{len(missing)} of {session.part_count} parts are missing, the first is {missing[0]}; send them first",
+            code="UPLOAD_INCOMPLETE",
+            details=missing[:100],
+        )
+
+
+def _require_open(session: Session) -> None:
+    if session.state not in {"open", "completing"}:
+        raise _ended()
+
+
+def _ended() -> Conflict:
+    return Conflict("this upload has ended; begin another one", code="UPLOAD_ENDED")
+
+
+def _session(row: asyncpg.Record) -> Session:
+    return Session(
+        id=row["id"],
+        run_id=RunID(row["run_id"]),
+        edge=Edge(row["edge"]),
+        store=row["store"],
+        multipart=Multipart(row["key"], row["store_upload"], row["content_type"]),
+        size_bytes=row["size_bytes"],
+        part_size_bytes=row["part_size_bytes"],
+        state=row["state"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+    )
