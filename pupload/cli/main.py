@@ -24,6 +24,8 @@ keys = typer.Typer(no_args_is_help=True, help="Creates, lists and revokes API ke
 app.add_typer(keys, name="key")
 accounts = typer.Typer(no_args_is_help=True, help="What the runs of an account may cost.")
 app.add_typer(accounts, name="account")
+flows = typer.Typer(no_args_is_help=True, help="Keeps flows on a server: drafts, versions, production.")
+app.add_typer(flows, name="flow")
 
 EmbeddedData = Annotated[Path | None, typer.Option("--data", help="Folder of the embedded database.")]
 Data = Annotated[Path, typer.Option("--data", help="Folder in which everything is kept.")]
@@ -242,6 +244,100 @@ def logs(
         from pupload.cli.runs import print_logs
 
         print_logs(remote, run, node, follow=follow)
+
+
+FlowName = Annotated[str, typer.Argument(metavar="NAME", help="The flow's name.")]
+VersionNumber = Annotated[int, typer.Argument(metavar="N", min=1, help="The version's number.")]
+
+
+@flows.command("list")
+def list_flows(remote: Server = DEFAULT_URL) -> None:
+    """Lists flows by name."""
+    with reported():
+        from pupload.cli.flows import show_flows
+
+        show_flows(remote)
+
+
+@flows.command("show")
+def show_flow(
+    name: FlowName,
+    remote: Server = DEFAULT_URL,
+    version: Annotated[int | None, typer.Option(min=1, help="A published version instead of the draft.")] = None,
+) -> None:
+    """Shows a flow with its draft, or one version."""
+    with reported():
+        from pupload.cli.flows import show_flow as show
+
+        show(remote, name, version)
+
+
+@flows.command("put")
+def put_flow(
+    flow: FlowFile,
+    remote: Server = DEFAULT_URL,
+    name: Annotated[str | None, typer.Option(help="Name to keep it by; the file's own unless told.")] = None,
+) -> None:
+    """Makes a file the draft of a flow, and says what is wrong with it."""
+    with reported():
+        from pupload.cli.flows import put_flow as put
+
+        put(remote, flow, name)
+
+
+@flows.command("validate")
+def validate_flow(name: FlowName, remote: Server = DEFAULT_URL) -> None:
+    """Says everything that is wrong with the draft, as the server sees it; ends with 1 if it could not run."""
+    with reported():
+        from pupload.cli.flows import validate_draft
+
+        validate_draft(remote, name)
+
+
+@flows.command("publish")
+def publish_flow(
+    name: FlowName,
+    remote: Server = DEFAULT_URL,
+    *,
+    promote: Annotated[bool, typer.Option("--promote", help="Put the version into production at once.")] = False,
+) -> None:
+    """Makes the draft a version that never changes."""
+    with reported():
+        from pupload.cli.flows import publish
+
+        publish(remote, name, promoted=promote)
+
+
+@flows.command("promote")
+def promote_flow(name: FlowName, number: VersionNumber, remote: Server = DEFAULT_URL) -> None:
+    """Puts a version into production: what a call gets that asks for none."""
+    with reported():
+        from pupload.cli.flows import promote
+
+        promote(remote, name, number)
+
+
+@flows.command("delete")
+def delete_flow(name: FlowName, remote: Server = DEFAULT_URL) -> None:
+    """Forgets the draft; published versions stay."""
+    with reported():
+        from pupload.cli.flows import delete_draft
+
+        delete_draft(remote, name)
+
+
+@flows.command("compare")
+def compare_flow(
+    name: FlowName,
+    before: Annotated[str | None, typer.Argument(metavar="[FROM]", help="draft, production or a number.")] = None,
+    after: Annotated[str | None, typer.Argument(metavar="[TO]", help="draft, production or a number.")] = None,
+    remote: Server = DEFAULT_URL,
+) -> None:
+    """Shows where two versions differ: production, else the newest, and the draft, unless told."""
+    with reported():
+        from pupload.cli.flows import compare
+
+        compare(remote, name, before, after)
 
 
 if __name__ == "__main__":

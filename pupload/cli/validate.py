@@ -38,11 +38,12 @@ def _print(path: Path, findings: Sequence[Finding]) -> None:
     errors = len(errors_in(findings))
     console = Console(highlight=False)
     if findings:
-        console.print(_table(findings))
+        console.print(findings_table(findings))
     console.print(f"{path}: {_counted(errors, 'error')}, {_counted(len(findings) - errors, 'warning')}", markup=False)
 
 
-def _table(findings: Sequence[Finding]) -> Table:
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """Code, path and message of each."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("Code", no_wrap=True)
     table.add_column("Path", overflow="fold", ratio=2)

@@ -7,7 +7,24 @@ from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import quote
 
-from pupload.answers import FlowRun, LogRecord, RunEvent, RunPage, RunSummary, TierAnswer, WorkerAnswer
+from pupload.answers import (
+    FindingAnswer,
+    Findings,
+    FlowAnswer,
+    FlowComparison,
+    FlowPage,
+    FlowRun,
+    FlowVersionAnswer,
+    FlowVersionPage,
+    LogRecord,
+    NodeDefAnswer,
+    NodeDefPage,
+    RunEvent,
+    RunPage,
+    RunSummary,
+    TierAnswer,
+    WorkerAnswer,
+)
 from pupload.client.backoff import Backoff
 from pupload.client.errors import ApiError, ServerUnreachable
 from pupload.client.sse import Frame, frames
@@ -171,6 +188,70 @@ class AsyncClient:
         await self._transport.repeated(fetch)
         return path
 
+    # Flows
+
+    async def put_flow(
+        self, name: str, flow: Mapping[str, object], nodedefs: Sequence[Mapping[str, object]] = ()
+    ) -> FlowAnswer:
+        """The flow, this its draft."""
+        call = Call("PUT", _flow(name), body={"Flow": flow, "NodeDefs": nodedefs})
+        return _read(FlowAnswer, await self._transport.json(call))
+
+    async def flow(self, name: str) -> FlowAnswer:
+        """The flow with its draft."""
+        return _read(FlowAnswer, await self._transport.json(Call("GET", _flow(name))))
+
+    async def flows(self, *, limit: int = 50, cursor: str | None = None) -> FlowPage:
+        """A page of flows by name."""
+        return _read(FlowPage, await self._transport.json(Call("GET", "/api/v1/flows", _page(limit, cursor))))
+
+    async def delete_flow(self, name: str) -> None:
+        """Forget the draft; published versions stay."""
+        await self._transport.json(Call("DELETE", _flow(name)))
+
+    async def validate_flow(self, name: str) -> list[FindingAnswer]:
+        """Everything that is wrong with the draft."""
+        answer = await self._transport.json(Call("POST", f"{_flow(name)}/validate"))
+        return _read(Findings, answer).findings
+
+    async def publish(self, name: str) -> FlowVersionAnswer:
+        """The version that holds the draft as it is now; the newest one where nothing has changed."""
+        return _read(FlowVersionAnswer, await self._transport.json(Call("POST", f"{_flow(name)}/versions")))
+
+    async def versions(self, name: str, *, limit: int = 50, cursor: str | None = None) -> FlowVersionPage:
+        """A page of the flow's versions, newest first."""
+        call = Call("GET", f"{_flow(name)}/versions", _page(limit, cursor))
+        return _read(FlowVersionPage, await self._transport.json(call))
+
+    async def version(self, name: str, number: int) -> FlowVersionAnswer:
+        """One version with its documents."""
+        return _read(FlowVersionAnswer, await self._transport.json(Call("GET", f"{_flow(name)}/versions/{number}")))
+
+    async def promote(self, name: str, number: int) -> FlowVersionAnswer:
+        """The version, which a call gets from now on that asks for none."""
+        call = Call("POST", f"{_flow(name)}/versions/{number}/promote")
+        return _read(FlowVersionAnswer, await self._transport.json(call))
+
+    async def compare(self, name: str, before: str | None = None, after: str | None = None) -> FlowComparison:
+        """Where two versions differ: from production, else the newest, unless told, to the draft unless told."""
+        query = {name: value for name, value in (("from", before), ("to", after)) if value}
+        return _read(FlowComparison, await self._transport.json(Call("GET", f"{_flow(name)}/compare", query)))
+
+    async def put_nodedef(self, reference: str, nodedef: Mapping[str, object]) -> NodeDefAnswer:
+        """The definition `publisher/name[@version]`, for every flow to use."""
+        return _read(NodeDefAnswer, await self._transport.json(Call("PUT", _nodedef(reference), body=nodedef)))
+
+    async def nodedef(self, reference: str) -> NodeDefAnswer:
+        """The definition `publisher/name[@version]`; without a version the newest."""
+        return _read(NodeDefAnswer, await self._transport.json(Call("GET", _nodedef(reference))))
+
+    async def nodedefs(
+        self, *, publisher: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> NodeDefPage:
+        """A page of definitions by name."""
+        query = _page(limit, cursor) | ({"publisher": publisher} if publisher else {})
+        return _read(NodeDefPage, await self._transport.json(Call("GET", "/api/v1/nodedefs", query)))
+
     # The server
 
     async def workers(self) -> list[WorkerAnswer]:
@@ -184,6 +265,19 @@ class AsyncClient:
 
 def _run(run_id: str) -> str:
     return f"/api/v1/runs/{quote(run_id, safe='')}"
+
+
+def _flow(name: str) -> str:
+    return f"/api/v1/flows/{quote(name, safe='')}"
+
+
+def _nodedef(reference: str) -> str:
+    publisher, _, name = reference.partition("/")
+    return f"/api/v1/nodedefs/{quote(publisher, safe='')}/{quote(name, safe='@')}"
+
+
+def _page(limit: int, cursor: str | None) -> dict[str, str]:
+    return {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
 
 
 def is_over(run: RunSummary) -> bool:
