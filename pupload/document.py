@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
-_UPPER = {"id": "ID", "url": "URL", "urls": "URLs", "ttl": "TTL", "sha256": "SHA256"}
+_UPPER = {"id": "ID", "url": "URL", "urls": "URLs", "ttl": "TTL", "sha256": "SHA256", "ms": "MS"}
 
 
 def pascal(name: str) -> str:
@@ -45,7 +45,8 @@ class Document(BaseModel):
 
     @classmethod
     @cache
-    def _members(cls) -> dict[str, str]:
+    def members(cls) -> dict[str, str]:
+        """Every spelling that is read, folded, with the one that is written."""
         written = {name: field.alias or name for name, field in cls.model_fields.items()}
         named = {fold(name): member for name, member in written.items()}
         return named | {alias: written[name] for alias, name in cls.ALIASES.items()}
@@ -60,7 +61,7 @@ class Document(BaseModel):
         ignored = info.context.get("unknown") if isinstance(info.context, dict) else None
         spelled: dict[str, Any] = {}
         for member, value in given.items():
-            known = cls._members().get(fold(str(member)))
+            known = cls.members().get(fold(str(member)))
             if known is None and ignored is not None:
                 ignored.append(f"{cls.__name__}.{member}")
             elif known is None:
@@ -73,8 +74,8 @@ class Document(BaseModel):
 
     @classmethod
     def _unknown(cls, member: str) -> PydanticCustomError:
-        near = difflib.get_close_matches(fold(member), cls._members(), n=1, cutoff=0.0)
-        hint = f"; the nearest known member is {cls._members()[near[0]]}" if near else ""
+        near = difflib.get_close_matches(fold(member), cls.members(), n=1, cutoff=0.0)
+        hint = f"; the nearest known member is {cls.members()[near[0]]}" if near else ""
         return PydanticCustomError("unknown", "unknown member {member}{hint}", {"member": repr(member), "hint": hint})
 
     def wire(self) -> dict[str, Any]:

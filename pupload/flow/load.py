@@ -23,11 +23,11 @@ MAX_ELEMENTS = 100_000
 MAX_CHARACTERS = 65_536
 """Longest text; a program's argument can hardly be longer."""
 MAX_VALUE = 64 * 1024**2
-"""Longest text in a request outside its documents: an input's value, which becomes a file. The body's limit is less."""
+"""Longest value of an input, which becomes a file. The limit of the whole body is less, unless it was raised."""
 MAX_PROBLEMS = 200
 """Problems named in one answer."""
 
-_DOCUMENTS = {"flow", "nodedefs"}
+_VALUES = {"inputs", "input", "body", "message"}
 _PLAIN_MESSAGES = {
     "model_type": "write an object, { }",
     "dict_type": "write an object, { }",
@@ -93,9 +93,9 @@ def load_request(body: object, kind: type[R]) -> R:
     Errors: InvalidRequest with all problems as details `{Path, Message}`, whatever `body` is.
     """
     parts = body if isinstance(body, dict) else {}
-    documents = {name: value for name, value in parts.items() if fold(str(name)) in _DOCUMENTS}
-    require_sane(documents)
-    require_sane({name: v for name, v in parts.items() if name not in documents}, most_characters=MAX_VALUE)
+    values = {name: value for name, value in parts.items() if fold(str(name)) in _VALUES}
+    require_sane(values, most_characters=MAX_VALUE)
+    require_sane({name: value for name, value in parts.items() if name not in values})
     try:
         return kind.model_validate(body)
     except ValidationError as error:

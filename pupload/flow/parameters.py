@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
-from pupload.errors import InvalidRequest
+from pupload.document import fold
+from pupload.errors import CallerError, InvalidRequest
 from pupload.flow.given import flag_text
 from pupload.flow.model import FlowParameter
 from pupload.flow.names import PARAMETER_REFERENCE
+from pupload.flow.request import RunRequest
 from pupload.flow.rules.flow import fits_type
 
 
@@ -30,6 +32,21 @@ def bind_parameters(declared: Sequence[FlowParameter], given: Mapping[str, JsonV
     if problems:
         raise InvalidRequest("; ".join(sorted(problems)), details=sorted(problems))
     return values
+
+
+def refuse_reserved(declared: Sequence[FlowParameter], given: Mapping[str, JsonValue]) -> None:
+    """Refuses a member of the request among the parameters: it was meant to stand beside them.
+
+    A flow may declare a parameter of such a name all the same; then it is that parameter.
+    Errors: CallerError.
+    """
+    reserved = RunRequest.members()
+    for name in given.keys() - {parameter.name for parameter in declared}:
+        if fold(name) in reserved:
+            raise CallerError(
+                f"{reserved[fold(name)]} is no parameter but a member of the request; write it beside Parameters",
+                code="PARAMETER_NAME_RESERVED",
+            )
 
 
 def typed_text(value: str | float, kind: str) -> str:

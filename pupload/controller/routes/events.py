@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import web
 from aiohttp_sse import sse_response
@@ -33,12 +33,22 @@ class Logs(Document):
 
 async def run_events(request: web.Request) -> web.StreamResponse:
     """GET: every event after `Last-Event-ID` or `?after`, then those to come, up to the last one."""
-    run_id, parts = run_id_of(request), parts_of(request)
-    types = _types(request)
-    after = _after(request)
-    await parts.views.has_ended(run_id)
-    async with sse_response(request, sep="\n", ping_interval=_PING_S) as response:
-        async for event in follow(parts, run_id, after):
+    run_id, types, after = run_id_of(request), types_of(request), _after(request)
+    await parts_of(request).views.has_ended(run_id)
+    return await send_events(request, run_id, types=types, after=after)
+
+
+async def send_events(
+    request: web.Request,
+    run_id: RunID,
+    *,
+    types: frozenset[str],
+    after: int = 0,
+    headers: Mapping[str, str] | None = None,
+) -> web.StreamResponse:
+    """The run's events of these types, all where there are none, and its last one in any case."""
+    async with sse_response(request, sep="\n", ping_interval=_PING_S, headers=headers) as response:
+        async for event in follow(parts_of(request), run_id, after):
             if not types or event.type in types or event.type in TERMINAL_RECORDS:
                 await response.send(event.model_dump_json(by_alias=True), id=str(event.seq), event=event.type)
     stream: web.StreamResponse = response
@@ -91,7 +101,11 @@ def _after(request: web.Request) -> int:
     return whole_number(request, "after", 0, least=0, most=_NO_END)
 
 
-def _types(request: web.Request) -> frozenset[str]:
+def types_of(request: web.Request) -> frozenset[str]:
+    """The types that `?types=` names.
+
+    Errors: InvalidRequest.
+    """
     asked = frozenset(filter(None, request.query.get("types", "").split(",")))
     if unknown := asked - set(RecordType):
         raise InvalidRequest(f"there is no event type {min(unknown)!r}; there are {', '.join(RecordType)}")

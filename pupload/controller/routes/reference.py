@@ -49,14 +49,14 @@ async def flow_status(request: web.Request) -> web.Response:
 
 
 def idempotency_key(request: web.Request) -> str | None:
-    """The header's value.
+    """The header's value in the form in which it is stored: no other caller's, and none that the server makes itself.
 
     Errors: InvalidRequest when it is too long, or no text.
     """
     key = request.headers.get("Idempotency-Key")
     if key is not None and not (0 < len(key) <= _MOST_KEY and can_be_stored(key)):
         raise InvalidRequest(f"Idempotency-Key has 1 to {_MOST_KEY} characters of UTF-8")
-    return key
+    return f"{account_of(request)}/{key}" if key is not None else None
 
 
 ROUTES = [

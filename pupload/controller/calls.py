@@ -1,0 +1,107 @@
+"""Runs by request: of a flow that is kept or posted, and the wait for how they end."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from pupload.config import ControllerConfig
+from pupload.controller.flows import Flows
+from pupload.controller.preparation import duration_of
+from pupload.controller.service import Service
+from pupload.controller.signals import Signals, run_topic
+from pupload.controller.submission import Definition, Start, Submission
+from pupload.db.runs import no_such_run
+from pupload.db.sql import SQL
+from pupload.errors import DatabaseUnavailable, InvalidRequest
+from pupload.flow.load import PostedRun
+from pupload.flow.request import RunRequest
+from pupload.run.state import RunID, RunStatus
+
+_LOG = logging.getLogger(__name__)
+_LOOK_S = 15.0
+_AGAIN_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Who calls, and how the same call is known again. `key` is the stored form of an Idempotency-Key."""
+
+    account: str = ""
+    key: str | None = None
+    sha256: bytes = b""
+
+
+class Calls:
+    """Makes runs of requests."""
+
+    def __init__(
+        self, config: ControllerConfig, service: Service, signals: Signals, flows: Flows, submission: Submission
+    ) -> None:
+        self._config, self._service, self._signals = config, service, signals
+        self._flows, self._submission = flows, submission
+
+    async def start(self, flow: str, request: RunRequest, call: Call) -> RunID:
+        """The run of a flow that is kept.
+
+        Errors: as `Flows.resolve` and `Submission.start`.
+        """
+        return await self._start(await self._flows.resolve(flow, request.version), request, call)
+
+    async def start_posted(self, posted: PostedRun, call: Call) -> RunID:
+        """The run of the flow that the request brings.
+
+        Errors: as `Submission.start`.
+        """
+        if posted.version is not None:
+            raise InvalidRequest("Version picks one of a flow that is kept; leave it out beside Flow")
+        defs = await self._flows.complete(posted.flow, posted.node_defs)
+        return await self._start(Definition(posted.flow, defs), posted, call)
+
+    async def _start(self, definition: Definition, request: RunRequest, call: Call) -> RunID:
+        return await self._submission.start(
+            Start(
+                definition,
+                request,
+                called=True,
+                account=call.account,
+                idempotency_key=call.key,
+                sha256=call.sha256,
+            )
+        )
+
+    def wait_s(self, request: RunRequest) -> float:
+        """How long a synchronous call waits.
+
+        Errors: InvalidRequest for what is no duration, or longer than this server waits.
+        """
+        most_s = self._config.sync_wait_s
+        if request.wait is None:
+            return most_s
+        wait_s = duration_of("Wait", request.wait).total_seconds()
+        if wait_s > most_s:
+            raise InvalidRequest(f"Wait is at most {most_s:g}s here; start the run without waiting, and ask for it")
+        return wait_s
+
+    async def settle(self, run_id: RunID, wait_s: float) -> None:
+        """Returns when the run is over, or only an outside act can move it, or when the wait is.
+
+        Errors: NotFound for a run that was removed meanwhile.
+        """
+        clock = asyncio.get_running_loop().time
+        until = clock() + wait_s
+        with self._signals.listen(run_topic(run_id)) as heard:
+            while await self._moves(run_id) and (left_s := until - clock()) > 0:
+                await self._signals.wait(heard, min(left_s, _LOOK_S))
+
+    async def _moves(self, run_id: RunID) -> bool:
+        try:
+            async with self._service.database.connection() as connection:
+                header = await connection.fetchrow(SQL["run_header"], run_id)
+        except DatabaseUnavailable as error:
+            # The run goes on by itself, and so does the wait for it.
+            _LOG.warning("the wait for run %s goes on without the database: %s", run_id, error)
+            await asyncio.sleep(_AGAIN_S)
+            return True
+        if header is None:
+            raise no_such_run(run_id)
+        return bool(header["status"] == RunStatus.RUNNING.value)

@@ -1,0 +1,152 @@
+"""The ways to run a flow: at once, waited for, streamed. Source: contract.md 8.2."""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from pupload.answers import AnsweredRun, OutputMap
+from pupload.controller.calls import Call
+from pupload.controller.routes.account import account_of
+from pupload.controller.routes.answering import answer, path_part, read_bytes
+from pupload.controller.routes.events import send_events, types_of
+from pupload.controller.routes.reference import idempotency_key
+from pupload.controller.routes.runs import run_id_of
+from pupload.controller.state import Parts, parts_of
+from pupload.errors import InvalidRequest, PuploadError
+from pupload.flow.load import PostedRun, load_request, read_json
+from pupload.flow.request import RunRequest
+from pupload.run.state import RunID, RunStatus
+
+_LOG = logging.getLogger(__name__)
+_ENDED = {RunStatus.COMPLETE, RunStatus.ERROR, RunStatus.STOPPED}
+RUN_ID = "X-Run-ID"
+"""The header that names the new run, also where the body does not."""
+GOING_DOWN = web.AppKey("going_down", asyncio.Event)
+"""Set when the server stops: the calls that this ends were not given up by their callers."""
+
+R = TypeVar("R", bound=RunRequest)
+Begun = tuple[RunID, RunRequest]
+Beginner = Callable[[web.Request], Awaitable[Begun]]
+
+
+async def _begin(request: web.Request) -> Begun:
+    """The new run of the flow that the path names."""
+    parts, flow = parts_of(request), path_part(request, "flow")
+    body = await read_bytes(request)
+    wish = await _read(body, RunRequest)
+    parts.calls.wait_s(wish)
+    return await parts.calls.start(flow, wish, _call(request, flow.encode() + b"\0" + body)), wish
+
+
+async def _begin_posted(request: web.Request) -> Begun:
+    """The new run of the flow that the body brings."""
+    parts = parts_of(request)
+    body = await read_bytes(request)
+    wish = await _read(body, PostedRun)
+    parts.calls.wait_s(wish)
+    return await parts.calls.start_posted(wish, _call(request, b"\0" + body)), wish
+
+
+async def _read(body: bytes, kind: type[R]) -> R:
+    # Large documents take long enough to hold up everybody else.
+    return await asyncio.to_thread(lambda: load_request(read_json(body) if body.strip() else {}, kind))
+
+
+def _call(request: web.Request, known_by: bytes) -> Call:
+    return Call(account_of(request), idempotency_key(request), hashlib.sha256(known_by).digest())
+
+
+def at_once(begin: Beginner) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """POST: 202 and the new run, which is stored by then."""
+
+    async def start_run(request: web.Request) -> web.Response:
+        run_id, _ = await begin(request)
+        return _about(run_id, await parts_of(request).views.run(run_id), 202)
+
+    return start_run
+
+
+def waited_for(begin: Beginner) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """POST: 200 and the run with its outputs when it is over, 202 when the wait is."""
+
+    async def run_and_wait(request: web.Request) -> web.Response:
+        parts, cancel = parts_of(request), _yes(request, "cancel_on_disconnect")
+        only_outputs = _yes(request, "output_only")
+        run_id, wish = await begin(request)
+        try:
+            await parts.calls.settle(run_id, parts.calls.wait_s(wish))
+        except asyncio.CancelledError:
+            if cancel and not request.app[GOING_DOWN].is_set():
+                await asyncio.shield(asyncio.ensure_future(_cancel(parts, run_id)))
+            raise
+        return await _answered(parts, run_id, only_outputs=only_outputs)
+
+    return run_and_wait
+
+
+async def _cancel(parts: Parts, run_id: RunID) -> None:
+    try:
+        await parts.service.cancel(run_id)
+    except PuploadError as error:
+        _LOG.warning("run %s goes on, though its caller hung up: %s", run_id, error)
+
+
+async def _answered(parts: Parts, run_id: RunID, *, only_outputs: bool) -> web.Response:
+    run = await parts.views.run(run_id)
+    outputs = await parts.outputs.of(run)
+    if only_outputs and run.status == RunStatus.COMPLETE:
+        return _about(run_id, OutputMap(outputs), 200)
+    over = run.status in _ENDED or run.status_reason == "tool_calls"
+    return _about(run_id, AnsweredRun.model_construct(**dict(run), outputs=outputs), 200 if over else 202)
+
+
+def streamed(begin: Beginner) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """POST: the new run's events, until it is over."""
+
+    async def run_and_follow(request: web.Request) -> web.StreamResponse:
+        types = types_of(request)
+        run_id, _ = await begin(request)
+        return await send_events(request, run_id, types=types, headers={RUN_ID: run_id})
+
+    return run_and_follow
+
+
+async def get_outputs(request: web.Request) -> web.Response:
+    """GET the outputs of a run that there are by now."""
+    parts = parts_of(request)
+    return answer(OutputMap(await parts.outputs.of(await parts.views.run(run_id_of(request)))))
+
+
+def _yes(request: web.Request, name: str) -> bool:
+    text = request.query.get(name, "false").lower()
+    if text not in {"true", "1", "false", "0"}:
+        raise InvalidRequest(f"{name} is true or false")
+    return text in {"true", "1"}
+
+
+def _about(run_id: RunID, document: BaseModel, status: int) -> web.Response:
+    response = answer(document, status)
+    response.headers[RUN_ID] = run_id
+    return response
+
+
+async def note_shutdown(app: web.Application) -> None:
+    """From here on a call that ends was ended by the server."""
+    app[GOING_DOWN].set()
+
+
+_FLOW, _POSTED = "/api/v1/flows/{flow}/runs", "/api/v1/runs"
+
+ROUTES = [
+    *(
+        web.post(path + way, handler(begin))
+        for path, begin in ((_FLOW, _begin), (_POSTED, _begin_posted))
+        for way, handler in (("", at_once), ("/sync", waited_for), ("/stream", streamed))
+    ),
+    web.get("/api/v1/runs/{run}/outputs", get_outputs),
+]
