@@ -117,6 +117,9 @@ class NodeDef(Given):
     user: Text | None = None
     env: Env = Field(default_factory=dict, max_length=256)
     access: Literal["files", "urls"] = "files"
+    session: bool = True
+    allow_tools: bool = False
+    tool_exit_code: int = Field(default=85, ge=1, le=255)
 
     @model_validator(mode="after")
     def _urls_need_a_network(self) -> Self:

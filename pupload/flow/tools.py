@@ -1,0 +1,287 @@
+"""Client tools: what a request offers to its nodes, and whether what a node asks for is on offer. PURE.
+
+Schemas and arguments come from strangers, so their check is bounded: by an engine whose patterns are linear, which
+fetches nothing, and by refusing schemas that unfold to something large.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, JsonValue, TypeAdapter, ValidationError
+
+from pupload.errors import CallerError, InvalidRequest, PuploadError
+from pupload.flow.given import Given
+from pupload.flow.load import read_json, require_sane
+from pupload.flow.paths import json_path
+from pupload.flow.plan import Plan, ToolChoice, ToolOffer
+from pupload.flow.request import MAX_TOOLS, RunRequest
+
+MAX_CALLS = 64
+"""Calls in one round."""
+MAX_UNFOLDED = 20_000
+"""Parts of a schema with every reference written out: each may be looked at for each part of the arguments."""
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_REBASING = frozenset({"$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor"})
+
+
+class _Function(Given):
+    name: str
+    description: str = ""
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    strict: bool = False
+
+
+class _Tool(Given):
+    type: Literal["function"] = "function"
+    function: _Function
+
+
+class _Named(Given):
+    name: str
+
+
+class _NamedChoice(Given):
+    type: Literal["function"] = "function"
+    function: _Named
+
+
+def _object(arguments: object) -> object:
+    """The arguments, also where they come as text, as models write them."""
+    return read_json(arguments.encode()) if isinstance(arguments, str) else arguments
+
+
+class ToolCall(Given):
+    """One thing that a node asks of the client. `arguments` may be written as an object or as its JSON text."""
+
+    id: str = Field(min_length=1, max_length=128)
+    name: str = Field(min_length=1, max_length=128)
+    arguments: Annotated[dict[str, JsonValue], BeforeValidator(_object)] = Field(default_factory=dict)
+
+
+class ToolResult(Given):
+    """What the client says to one call. `content` is text or any JSON value."""
+
+    EMPTY_IS_A_VALUE: ClassVar[frozenset[str]] = frozenset({"Content"})
+
+    tool_call_id: str = Field(min_length=1, max_length=128)
+    content: JsonValue = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a node's question, or its silence, is an error. `code` becomes the run's error code."""
+
+    code: str
+    message: str
+
+
+def equipped(plan: Plan, request: RunRequest) -> Plan:
+    """The plan with what the request offers to its nodes.
+
+    Errors: InvalidRequest for tools of a wrong shape; CallerError when no node could ask for them.
+    """
+    offer = read_offer(request.tools, request.tool_choice)
+    asks = any(node.ask_exit_code is not None for node in plan.nodes.values())
+    if (offer.functions or offer.choice is not ToolChoice.AUTO) and not asks:
+        text = "no node of this flow takes tools; set AllowTools in the NodeDef of the one that does, or send none"
+        raise CallerError(text, code="TOOLS_NOT_ENABLED")
+    if offer == plan.tools and request.trace == plan.trace:
+        return plan
+    return replace(plan, tools=offer, trace=request.trace)
+
+
+def read_offer(tools: Sequence[JsonValue], choice: JsonValue) -> ToolOffer:
+    """The offer that a request makes, `tools` being OpenAI functions.
+
+    Errors: InvalidRequest naming the tool.
+    """
+    if len(tools) > MAX_TOOLS:
+        raise _wrong("Tools", f"at most {MAX_TOOLS} tools, not {len(tools)}")
+    functions: dict[str, Mapping[str, JsonValue]] = {}
+    for place, tool in enumerate(tools):
+        function = _read_tool(f"Tools[{place}]", tool)
+        if function.name in functions:
+            raise _wrong(f"Tools[{place}]", f"there are two tools named {function.name!r}")
+        functions[function.name] = {
+            "name": function.name,
+            "description": function.description,
+            "parameters": function.parameters,
+        }
+    return _with_choice(functions, choice)
+
+
+def _read_tool(path: str, tool: JsonValue) -> _Function:
+    try:
+        function = _Tool.model_validate(tool).function
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _wrong(path + json_path(first["loc"])[1:], first["msg"]) from error
+    if not _NAME.fullmatch(function.name):
+        raise _wrong(path, f"{function.name!r} is no name: 1 to 64 letters, digits, '_' and '-'")
+    if problem := schema_problem(function.parameters):
+        raise _wrong(path, f"the parameters of {function.name!r} are no schema: {problem}")
+    return function
+
+
+def _with_choice(functions: Mapping[str, Mapping[str, JsonValue]], choice: JsonValue) -> ToolOffer:
+    if choice is None:
+        return ToolOffer(functions)
+    if isinstance(choice, str):
+        if choice not in set(ToolChoice):
+            raise _wrong("ToolChoice", f"{choice!r}: write auto, none, required, or the function to use")
+        if choice == ToolChoice.REQUIRED and not functions:
+            raise _wrong("ToolChoice", "required, but there are no Tools")
+        return ToolOffer(functions, ToolChoice(choice))
+    try:
+        only = _NamedChoice.model_validate(choice).function.name
+    except ValidationError as error:
+        text = 'write auto, none, required or {"type": "function", "function": {"name": …}}'
+        raise _wrong("ToolChoice", text) from error
+    if only not in functions:
+        raise _wrong("ToolChoice", f"there is no tool {only!r} among Tools")
+    return ToolOffer(functions, ToolChoice.AUTO, only)
+
+
+def _wrong(path: str, text: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{path}: {text}", code="INVALID_TOOLS", details=[{"Path": f"$.{path}", "Message": text}]
+    )
+
+
+def schema_problem(schema: Mapping[str, JsonValue]) -> str:
+    """Why `schema` cannot be checked against; "" when it can."""
+    # Loaded only where there are tools.
+    from jsonschema_rs import ValidationError as Invalid
+
+    try:
+        _unfolded(schema, schema, {}, ())
+        _validator(schema)
+    except Invalid as error:
+        return str(error.message)[:300]
+    except (_TooMuch, ValueError) as error:
+        return str(error)[:300]
+    return ""
+
+
+class _TooMuch(Exception):
+    """A schema that may take for ever."""
+
+
+def _unfolded(part: JsonValue | Mapping[str, JsonValue], root: object, known: dict[str, int], way: tuple[str, ...]) -> int:
+    """How many parts `part` has with its references written out.
+
+    Errors: _TooMuch.
+    """
+    size = 1
+    if isinstance(part, Mapping):
+        if rebasing := _REBASING & part.keys():
+            raise _TooMuch(f"{min(rebasing)} is not taken here; refer to parts by #/$defs/…")
+        reference = part.get("$ref")
+        if isinstance(reference, str):
+            size += _unfolded_reference(reference, root, known, way)
+        size += sum(_unfolded(each, root, known, way) for name, each in part.items() if name != "$defs")
+    elif isinstance(part, list):
+        size += sum(_unfolded(each, root, known, way) for each in part)
+    if size > MAX_UNFOLDED:
+        raise _TooMuch("with its references written out it is too large")
+    return size
+
+
+def _unfolded_reference(reference: str, root: object, known: dict[str, int], way: tuple[str, ...]) -> int:
+    if reference in way:
+        raise _TooMuch(f"{reference} refers to itself, which is not taken here")
+    if reference not in known:
+        known[reference] = _unfolded(_target(reference, root), root, known, (*way, reference))
+    return known[reference]
+
+
+def _target(reference: str, root: object) -> JsonValue:
+    if not reference.startswith("#/"):
+        raise _TooMuch(f"{reference!r} does not refer to a part of this schema, as #/$defs/name does")
+    found: object = root
+    for step in reference[2:].split("/"):
+        name = step.replace("~1", "/").replace("~0", "~")
+        if not isinstance(found, Mapping) or name not in found:
+            raise _TooMuch(f"there is nothing at {reference!r}")
+        found = found[name]
+    return found  # type: ignore[return-value]
+
+
+def _fetch_nothing(uri: str) -> None:
+    raise ValueError(f"{uri} is not fetched")
+
+
+def _validator(schema: Mapping[str, JsonValue]) -> "Draft202012Validator":
+    from jsonschema_rs import Draft202012Validator, RegexOptions
+
+    return Draft202012Validator(dict(schema), retriever=_fetch_nothing, pattern_options=RegexOptions())
+
+
+def weigh_calls(offer: ToolOffer, text: str) -> tuple[ToolCall, ...] | Refusal:
+    """The calls in `text`, the file that a node wrote; or what is wrong with them."""
+    read = _read_calls(text)
+    if isinstance(read, Refusal):
+        return read
+    if offer.choice is ToolChoice.NONE:
+        return Refusal("TOOL_CHOICE_VIOLATED", "the node asked for tools, but the request says ToolChoice none")
+    ids = [call.id for call in read]
+    if twice := [each for each in ids if ids.count(each) > 1]:
+        return Refusal("TOOL_CALLS_INVALID", f"two tool calls have the id {twice[0]!r}")
+    refusals = (_refusal(offer, call) for call in read)
+    return next((refusal for refusal in refusals if refusal), read)
+
+
+def _read_calls(text: str) -> tuple[ToolCall, ...] | Refusal:
+    try:
+        value = read_json(text.encode())
+        require_sane(value)
+        calls = TypeAdapter(list[ToolCall]).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        return _invalid(f"{json_path(first['loc'])}: {first['msg']}")
+    except PuploadError as error:
+        return _invalid(str(error))
+    if not 1 <= len(calls) <= MAX_CALLS:
+        return _invalid(f"it holds {len(calls)} calls; write 1 to {MAX_CALLS}")
+    return tuple(calls)
+
+
+def _invalid(why: str) -> Refusal:
+    return Refusal("TOOL_CALLS_INVALID", f"/pup/tool_calls.json is no list of {{id, name, arguments}}: {why}")
+
+
+def _refusal(offer: ToolOffer, call: ToolCall) -> Refusal | None:
+    if call.name not in offer.functions:
+        known = ", ".join(sorted(offer.functions)) or "none"
+        return Refusal("TOOL_NAME_INVALID", f"the node asked for a tool {call.name!r}; the request offers: {known}")
+    if offer.only is not None and call.name != offer.only:
+        text = f"the node asked for a tool {call.name!r}, but ToolChoice names {offer.only!r} alone"
+        return Refusal("TOOL_NAME_INVALID", text)
+    parameters = offer.functions[call.name]["parameters"]
+    problem = _mismatch(parameters, call.arguments) if isinstance(parameters, dict) else ""
+    if problem:
+        text = f"the arguments of tool call {call.id!r} do not fit the parameters of {call.name!r}: {problem}"
+        return Refusal("TOOL_ARGUMENTS_INVALID", text)
+    return None
+
+
+def _mismatch(schema: Mapping[str, JsonValue], arguments: Mapping[str, JsonValue]) -> str:
+    from jsonschema_rs import ValidationError as Invalid
+
+    try:
+        _validator(schema).validate(dict(arguments))
+    except Invalid as error:
+        return f"{json_path(tuple(error.instance_path))}: {error.message}"[:300]
+    return ""
+
+
+def file_for_node(offer: ToolOffer) -> str:
+    """The JSON that a node reads as `/pup/tools.json`: {Tools, ToolChoice} as a request would write them."""
+    tools = [{"type": "function", "function": function} for function in offer.functions.values()]
+    choice: object = offer.choice.value
+    if offer.only is not None:
+        choice = {"type": "function", "function": {"name": offer.only}}
+    return json.dumps({"Tools": tools, "ToolChoice": choice})
