@@ -364,3 +364,22 @@ class NodeDefPage(Document):
 
     node_defs: list[NodeDefSummary]
     next_cursor: str = ""
+
+
+class FileAnswer(Document):
+    """A file that runs can begin with, by its `Uri`."""
+
+    id: str
+    uri: str
+    name: str
+    size: int
+    content_type: str
+    sha256: str
+    created_at: datetime
+
+
+class FilePage(Document):
+    """Files, newest first; `NextCursor` is "" on the last page."""
+
+    files: list[FileAnswer]
+    next_cursor: str = ""

@@ -14,9 +14,10 @@ from pupload.controller.accounts import Accounts, Prices, charge
 from pupload.controller.calls import Calls
 from pupload.controller.claims import Claims
 from pupload.controller.digests import Digests
+from pupload.controller.files import Files
 from pupload.controller.flows import Flows
-from pupload.controller.intake import Intake
 from pupload.controller.hooks import Hooks
+from pupload.controller.intake import Intake
 from pupload.controller.keys import Keys
 from pupload.controller.multipart import Multiparts
 from pupload.controller.nodedefs import NodeDefRegistry
@@ -25,7 +26,20 @@ from pupload.controller.publishing import Publishing
 from pupload.controller.reconcile import Look, Reconciler
 from pupload.controller.removal import Removal, note_lifetimes
 from pupload.controller.reports import Reports
-from pupload.controller.routes import account, calls, events, flows, hooks, nodedefs, reference, runs, server, uploads, worker
+from pupload.controller.routes import (
+    account,
+    calls,
+    events,
+    files,
+    flows,
+    hooks,
+    nodedefs,
+    reference,
+    runs,
+    server,
+    uploads,
+    worker,
+)
 from pupload.controller.routes.answering import errors
 from pupload.controller.secrets import secret_box
 from pupload.controller.service import Follower, Service
@@ -40,6 +54,8 @@ from pupload.db.pool import Database, open_database
 from pupload.errors import InvalidConfig
 from pupload.stores.base import Store
 from pupload.tiers import TIERS, own_tiers
+from pupload.web.addresses import read_allowed
+from pupload.web.guarded import Web
 
 _LOG = logging.getLogger(__name__)
 _SHUTDOWN_S = 3.0
@@ -51,6 +67,7 @@ ROUTES = [
     *runs.ROUTES,
     *uploads.ROUTES,
     *hooks.ROUTES,
+    *files.ROUTES,
     *events.ROUTES,
     *worker.ROUTES,
     *server.ROUTES,
@@ -116,7 +133,10 @@ def wire(config: ControllerConfig, database: Database, stores: Mapping[str, Stor
     registry = NodeDefRegistry(config, database, tiers)
     kept = Flows(config, database, known, registry, box, tiers)
     removal = Removal(service, known, multiparts.abandon)
-    submission = Submission(config, service, known, uploads, Intake(), accounts, box, tiers)
+    stored_files = Files(config, database, known)
+    intake = Intake(config, database, known, stored_files, Web(read_allowed(config.url_allow)), box)
+    looks += [*stored_files.looks(), *intake.looks()]
+    submission = Submission(config, service, known, uploads, intake, accounts, box, tiers)
     looks.append((removal.expired_objects, 10 * config.reconcile_s))
     looks.append((multiparts.look, 10 * config.reconcile_s))
     return Parts(
@@ -140,6 +160,7 @@ def wire(config: ControllerConfig, database: Database, stores: Mapping[str, Stor
         flows=kept,
         publishing=Publishing(database, kept, Digests(config), box),
         nodedefs=registry,
+        files=stored_files,
         tiers=tiers,
     )
 

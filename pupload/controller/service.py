@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pupload.controller.plans import PlanCache
+from pupload.db.files import take_over
 from pupload.db.origins import hold_origins
 from pupload.db.pool import Connection, Database
 from pupload.db.runs import NewRun, dispatches, insert_run, load_run, lock_run, save_step
 from pupload.db.sql import SQL
 from pupload.errors import Conflict, LostLease
-from pupload.flow.plan import Edge, NodeID, Plan
-from pupload.queue import QueuedAttempt, enqueue, withdraw
+from pupload.flow.plan import Edge, NodeID, NodePlan, Plan
+from pupload.queue import ChoreKind, QueuedAttempt, enqueue, withdraw
 from pupload.run.commands import Step
 from pupload.run.events import Event, RunCancelled, RunCreated, UploadReceived
 from pupload.run.scope import scope_of
@@ -32,11 +33,12 @@ quick, and touch no other run."""
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """What of a new run exists already, and what of it is not wanted. See `RunCreated`."""
+    """What of a new run exists already, what of it is not wanted, and what will never come. See `RunCreated`."""
 
     present: tuple[Artifact, ...] = ()
     kept: frozenset[NodeID] = frozenset()
     skipped: frozenset[NodeID] = frozenset()
+    absent: frozenset[Edge] = frozenset()
 
 
 class Service:
@@ -54,12 +56,15 @@ class Service:
         """
 
         async def store(connection: Connection) -> bool:
-            run = new_run(new.id, new.plan)
+            run = new_run(new.id, new.plan, called=new.caller is not None)
             locked = await insert_run(connection, new, run)
             if locked is None:
                 return False
             await hold_origins(connection, beginning.present)
-            created = RunCreated(locked.now, beginning.present, beginning.kept, beginning.skipped)
+            await take_over(connection, new, beginning.present)
+            created = RunCreated(
+                locked.now, beginning.present, beginning.kept, beginning.skipped, beginning.absent
+            )
             step = transition(run, created)
             await save_step(connection, locked, step)
             await enqueue(connection, _queued(new.plan, step))
@@ -146,9 +151,14 @@ async def _present(connection: Connection, run_id: RunID, event: Event) -> froze
 
 def _queued(plan: Plan, step: Step) -> list[QueuedAttempt]:
     return [
-        QueuedAttempt(step.run.id, each.node, each.attempt, plan.nodes[each.node].tier.name, each.delay_s)
+        QueuedAttempt(step.run.id, each.node, each.attempt, queue_of(plan.nodes[each.node]), each.delay_s)
         for each in dispatches(step)
     ]
+
+
+def queue_of(node: NodePlan) -> str:
+    """Who takes the node's attempts: workers with its tier, or controllers where it calls a flow."""
+    return ChoreKind.CALL.value if node.calls else node.tier.name
 
 
 def _unwanted(step: Step) -> list[tuple[str, str, int]]:

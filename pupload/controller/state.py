@@ -9,6 +9,7 @@ from pupload.config import ControllerConfig
 from pupload.controller.accounts import Accounts
 from pupload.controller.calls import Calls
 from pupload.controller.claims import Claims
+from pupload.controller.files import Files
 from pupload.controller.flows import Flows
 from pupload.controller.hooks import Hooks
 from pupload.controller.keys import Keys
@@ -52,6 +53,7 @@ class Parts:
     flows: Flows
     publishing: Publishing
     nodedefs: NodeDefRegistry
+    files: Files
     tiers: Mapping[str, Tier]
 
 

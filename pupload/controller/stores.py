@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping
 
 from pupload.controller.plans import PlanCache
 from pupload.controller.secrets import SecretBox
+from pupload.db.origins import is_run
 from pupload.db.pool import Database
 from pupload.db.sql import SQL
-from pupload.errors import Defect
+from pupload.errors import Defect, NotFound
 from pupload.flow.plan import StorePlan
-from pupload.run.state import RunID
+from pupload.run.state import Artifact, RunID
 from pupload.stores.base import Store
 from pupload.stores.open import declared, open_store
 
@@ -27,6 +28,15 @@ class Stores:
     def names(self) -> frozenset[str]:
         """The stores that every flow may name."""
         return frozenset(self._server)
+
+    def server(self, name: str) -> Store:
+        """The server's own store of this name.
+
+        Errors: Defect for a store that it does not have.
+        """
+        if name not in self._server:
+            raise Defect(f"this server has no store {name!r}; its configuration had one before")
+        return self._server[name]
 
     def server_stores(self) -> Iterable[Store]:
         """The server's own stores."""
@@ -55,6 +65,19 @@ class Stores:
         if name not in self._server:
             raise Defect(f"run {run_id} names the store {name!r}, which this server does not have")
         return self._server[name]
+
+    async def of_artifact(self, run_id: RunID, artifact: Artifact) -> Store:
+        """The store that keeps an artifact of this run: its name is the one that the object's owner gives it.
+
+        Errors: as `of_run`.
+        """
+        if artifact.store in self._server or not is_run(artifact.origin):
+            return await self.of_run(run_id, artifact.store)
+        try:
+            return await self.of_run(RunID(artifact.origin), artifact.store)
+        except NotFound:
+            # The owner is gone; a replay of it has its stores, and keeps its objects.
+            return await self.of_run(run_id, artifact.store)
 
     async def close(self) -> None:
         """Close what was opened for flows; the server's stores belong to who made them."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pupload.config import ControllerConfig
 from pupload.controller.accounts import Accounts
-from pupload.controller.intake import Intake
+from pupload.controller.intake import Intake, NewInputs
 from pupload.controller.objects import upload_key
 from pupload.controller.preparation import Preparation, Prepared
 from pupload.controller.secrets import SecretBox
@@ -113,9 +113,10 @@ class Submission:
         await self._accounts.require(start.account, plan)
         await self._require_stores(plan, secrets)
         run_id = new_run_id()
-        taken = await self._intake.take(run_id, plan, prepared.inputs, lambda name: self._store(plan, secrets, name))
         static = await self._static_artifacts(run_id, plan, secrets, idle)
-        present = {**start.present, **{artifact.edge: artifact for artifact in (*static, *taken)}}
+        given = NewInputs(run_id, plan, prepared.inputs, start.account, secrets)
+        taken = await self._intake.take(given, lambda name: self._store(plan, secrets, name))
+        present = {**start.present, **{artifact.edge: artifact for artifact in (*static, *taken.artifacts)}}
         beginning = Beginning(tuple(present.values()), start.kept, idle - start.kept)
         new = NewRun(
             id=run_id,
@@ -136,8 +137,12 @@ class Submission:
             replay_of=start.replay_of,
             account=start.account,
             budget=start.request.budget,
+            intakes=taken.stored,
         )
-        stored, is_new = await self._service.create(new, beginning)
+        try:
+            stored, is_new = await self._service.create(new, beginning)
+        finally:
+            await self._intake.give_up(run_id, taken)
         if is_new and new.uploads:
             self._uploads.expect(await self._uploads.awaited_by(stored))
         return stored

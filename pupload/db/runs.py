@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -51,8 +51,8 @@ class NewRun:
     """A run about to be stored. `secrets` are encrypted, by store name; `request_sha256` goes with the key.
 
     `documents` and `request` are the JSON of what was posted, without secrets; `echo` is the part of it that every
-    answer repeats. `root` is the run that all of this
-    began with, "" for the run itself.
+    answer repeats. `root` is the run that all of this began with, "" for the run itself. `intakes` is how many given
+    inputs were stored for it, `attachments` are encrypted URLs by name.
     """
 
     id: RunID
@@ -73,6 +73,8 @@ class NewRun:
     replay_of: str = ""
     account: str = ""
     budget: float | None = None
+    intakes: int = 0
+    attachments: Mapping[str, bytes] = field(default_factory=dict)
 
 
 async def insert_run(connection: Connection, new: NewRun, run: Run) -> LockedRun | None:
@@ -156,6 +158,7 @@ async def load_run(
         failure=failure_of(row["failure"]),
         started_at=row["started_at"],
         finished_at=row["finished_at"],
+        called=row["parent_run"] is not None,
     )
 
 

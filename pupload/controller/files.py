@@ -1,0 +1,195 @@
+"""Files that clients keep here for runs to come, in the default store.
+
+Rows go before objects: `arriving` before the first byte, `doomed` before the last one goes. A file outlives its own
+removal as long as an artifact of a run is made of it.
+"""
+
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import aiohttp
+import asyncpg
+from yarl import URL
+
+from pupload.config import ControllerConfig
+from pupload.controller.reconcile import Look
+from pupload.controller.spool import Spool
+from pupload.controller.stores import Stores
+from pupload.db.pool import Database
+from pupload.db.sql import SQL
+from pupload.errors import Conflict, NotFound, StoreUnavailable, TooLarge
+from pupload.flow.digest import Digest
+from pupload.flow.plan import DEFAULT_STORE
+from pupload.stores.base import Head, Store
+from pupload.units import format_size
+
+_PIECE_BYTES = 256 * 1024
+_READ_S = 3600.0
+_LONGEST_TRANSACTION_S = 60.0
+_LONGEST_UPLOAD_S = 6 * 3600.0
+_NAME_LENGTH = 255
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that runs may begin with. Its id is also the `origin` of artifacts that are made of it."""
+
+    id: str
+    name: str
+    key: str
+    size_bytes: int
+    content_type: str
+    sha256: str
+    etag: str
+    created_at: datetime
+
+
+class Files:
+    """The files of all accounts; nobody sees another's."""
+
+    def __init__(self, config: ControllerConfig, database: Database, stores: Stores) -> None:
+        self._config, self._database, self._stores = config, database, stores
+
+    def looks(self) -> list[Look]:
+        """What is to be looked for again and again."""
+        return [(self.unwanted, 10 * self._config.reconcile_s)]
+
+    @property
+    def store(self) -> Store:
+        """Where files lie."""
+        return self._stores.server(DEFAULT_STORE)
+
+    async def add(self, account: str, name: str, pieces: AsyncIterator[bytes], size_bytes: int) -> File:
+        """The file of exactly `size_bytes`, streamed to the store.
+
+        Errors: TooLarge; Malformed for another length; what the store raises.
+        """
+        self._require_size(size_bytes)
+        digest = Digest()
+        return await self._added(account, name, digest, _told(pieces, digest), size_bytes)
+
+    async def add_spooled(self, account: str, name: str, spool: Spool) -> File:
+        """The file, of bytes that are all here.
+
+        Errors: TooLarge; what the store raises.
+        """
+        size_bytes = spool.digest.size_bytes
+        self._require_size(size_bytes)
+        return await self._added(account, name, spool.digest, spool.pieces(), size_bytes)
+
+    def _require_size(self, size_bytes: int) -> None:
+        limit = self._config.max_upload_bytes
+        if size_bytes > limit:
+            raise TooLarge(f"a file has at most {format_size(limit)}, this one {format_size(size_bytes)}")
+
+    async def _added(
+        self, account: str, name: str, digest: Digest, pieces: AsyncIterator[bytes], size_bytes: int
+    ) -> File:
+        file_id = new_file_id()
+        key = f"files/{file_id}"
+        async with self._database.connection() as connection:
+            await connection.execute(SQL["insert_file"], file_id, account, safe_name(name), key)
+        try:
+            head = await self.store.put_stream(key, pieces, size_bytes)
+            return await self._keep(file_id, digest, head)
+        except BaseException:
+            async with self._database.connection() as connection:
+                await connection.execute(SQL["give_up_file"], file_id)
+            raise
+
+    async def _keep(self, file_id: str, digest: Digest, head: Head) -> File:
+        about = (digest.size_bytes, digest.content_type(), digest.sha256, head.etag)
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(SQL["keep_file"], file_id, *about)
+        if row is None:
+            raise Conflict("the upload took too long and was given up; send the file again", code="FILE_GIVEN_UP")
+        return _file(row)
+
+    async def find(self, account: str, file_id: str) -> File:
+        """The file.
+
+        Errors: NotFound `FILE_NOT_FOUND`.
+        """
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(SQL["find_file"], file_id, account)
+        if row is None:
+            raise _no_such_file(file_id)
+        return _file(row)
+
+    async def page(self, account: str, cursor: str | None, limit: int) -> Sequence[File]:
+        """Files, newest first, from below `cursor`."""
+        async with self._database.connection() as connection:
+            return [_file(row) for row in await connection.fetch(SQL["list_files"], account, cursor, limit)]
+
+    async def remove(self, account: str, file_id: str) -> None:
+        """Let nobody name the file any more; its bytes go when no run holds them.
+
+        Errors: NotFound `FILE_NOT_FOUND`.
+        """
+        async with self._database.connection() as connection:
+            removed = await connection.fetchval(SQL["remove_file"], file_id, account)
+        if removed is None:
+            raise _no_such_file(file_id)
+
+    async def read(self, file: File) -> AsyncIterator[bytes]:
+        """The file's bytes.
+
+        Errors: StoreUnavailable.
+        """
+        url = URL(self.store.sign_get(file.key, _READ_S, public=False), encoded=True)
+        patience = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=patience, auto_decompress=False) as session,
+                session.get(url) as got,
+            ):
+                if got.status != 200:
+                    raise StoreUnavailable(f"the store answered {got.status} when asked for file {file.id}")
+                async for piece in got.content.iter_chunked(_PIECE_BYTES):
+                    yield piece
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise StoreUnavailable(f"the store broke off in file {file.id}") from error
+
+    async def unwanted(self) -> None:
+        """Remove what nobody wants any more: beyond its retention, removed, or never whole; and no run holds it."""
+        waits = (_LONGEST_TRANSACTION_S, _LONGEST_UPLOAD_S, self._config.retention_s)
+        async with self._database.connection() as connection:
+            await connection.execute(SQL["doom_files"], *(timedelta(seconds=wait) for wait in waits))
+            rows = await connection.fetch(SQL["doomed_files"])
+        if rows:
+            await self.store.delete([row["key"] for row in rows])
+            async with self._database.connection() as connection:
+                await connection.execute(SQL["forget_files"], [row["id"] for row in rows])
+
+
+def new_file_id() -> str:
+    """A fresh id that sorts by time, as a run's does."""
+    return f"file_{time.time_ns() // 1_000_000:012x}{os.urandom(8).hex()}"
+
+
+def safe_name(name: str) -> str:
+    """What a client may be told as the name of a file: the last part of a path, nothing that cannot be seen.
+
+    >>> safe_name("..\\\\photos/cat\\n.png"), safe_name("/")
+    ('cat.png', 'file')
+    """
+    last = name.replace("\\", "/").rpartition("/")[2]
+    return "".join(character for character in last if character.isprintable()).strip()[:_NAME_LENGTH] or "file"
+
+
+def _file(row: asyncpg.Record) -> File:
+    return File(**{name: row[name] for name in File.__slots__})
+
+
+def _no_such_file(file_id: str) -> NotFound:
+    return NotFound(f"there is no file {file_id!r}; POST it to /api/v1/files first", code="FILE_NOT_FOUND")
+
+
+async def _told(pieces: AsyncIterator[bytes], digest: Digest) -> AsyncIterator[bytes]:
+    """The pieces, each told to `digest` as it goes by."""
+    async for piece in pieces:
+        digest.take(piece)
+        yield piece

@@ -1,0 +1,116 @@
+"""Files kept for runs to come: take, list, give, remove."""
+
+from collections.abc import AsyncIterator
+
+from aiohttp import BodyPartReader, hdrs, web
+from aiohttp.multipart import content_disposition_filename, parse_content_disposition
+
+from pupload.answers import FileAnswer, FilePage
+from pupload.controller.files import File
+from pupload.controller.routes.account import account_of
+from pupload.controller.routes.answering import answer, path_part, query_text, whole_number
+from pupload.controller.spool import Spool, a_spool
+from pupload.controller.state import parts_of
+from pupload.errors import InvalidRequest, Malformed
+from pupload.stores.s3 import attachment
+
+_PIECE_BYTES = 1024 * 1024
+_FORM = "multipart/form-data"
+
+
+async def post_file(request: web.Request) -> web.Response:
+    """POST a file: the body itself, or the one file of a form. What has no length yet is counted on the disk first."""
+    files, account, name = parts_of(request).files, account_of(request), _name_of(request)
+    limit = parts_of(request).config.max_upload_bytes
+    if request.content_type != _FORM and request.content_length is not None:
+        pieces = request.content.iter_chunked(_PIECE_BYTES)
+        return answer(_told(await files.add(account, name, pieces, request.content_length)), status=201)
+    async with a_spool() as spool:
+        if request.content_type == _FORM:
+            name = await _read_form(request, spool, limit, name)
+        else:
+            await spool.fill(request.content.iter_chunked(_PIECE_BYTES), limit)
+        return answer(_told(await files.add_spooled(account, name, spool)), status=201)
+
+
+def _name_of(request: web.Request) -> str:
+    _, told = parse_content_disposition(request.headers.get(hdrs.CONTENT_DISPOSITION))
+    return query_text(request, "name") or content_disposition_filename(told) or ""
+
+
+async def _read_form(request: web.Request, spool: Spool, limit_bytes: int, name: str) -> str:
+    """The name of the one file, which is in `spool` then; `name` wins."""
+    found: str | None = None
+    try:
+        async for part in await request.multipart():
+            if not isinstance(part, BodyPartReader) or part.filename is None:
+                continue
+            if found is not None:
+                raise InvalidRequest("send one file at a time", code="ONE_FILE")
+            found = part.filename
+            await spool.fill(_pieces(part), limit_bytes)
+    except ValueError as error:
+        raise Malformed(f"the body is no {_FORM}: {error}") from error
+    if found is None:
+        raise InvalidRequest("the form has no file: send one part with a filename", code="ONE_FILE")
+    return name or found
+
+
+async def _pieces(part: BodyPartReader) -> AsyncIterator[bytes]:
+    while piece := await part.read_chunk(_PIECE_BYTES):
+        yield piece
+
+
+async def list_files(request: web.Request) -> web.Response:
+    """GET ?limit&cursor: files, newest first."""
+    limit = whole_number(request, "limit", 50, least=1, most=500)
+    found = await parts_of(request).files.page(account_of(request), query_text(request, "cursor"), limit + 1)
+    page = FilePage(files=[_told(file) for file in found[:limit]])
+    return answer(page.model_copy(update={"next_cursor": found[limit - 1].id}) if len(found) > limit else page)
+
+
+async def get_file(request: web.Request) -> web.StreamResponse:
+    """GET the bytes, to be saved: a browser must never show what a stranger sent as if it were ours."""
+    files = parts_of(request).files
+    file = await files.find(account_of(request), path_part(request, "file"))
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": file.content_type,
+            "Content-Disposition": attachment(file.name),
+            "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+        }
+    )
+    response.content_length = file.size_bytes
+    await response.prepare(request)
+    if request.method == "GET":
+        async for piece in files.read(file):
+            await response.write(piece)
+    await response.write_eof()
+    return response
+
+
+async def delete_file(request: web.Request) -> web.Response:
+    """DELETE: nobody can name it any more."""
+    await parts_of(request).files.remove(account_of(request), path_part(request, "file"))
+    return web.Response(status=204)
+
+
+def _told(file: File) -> FileAnswer:
+    return FileAnswer(
+        id=file.id,
+        uri=f"file://{file.id}",
+        name=file.name,
+        size=file.size_bytes,
+        content_type=file.content_type,
+        sha256=file.sha256,
+        created_at=file.created_at,
+    )
+
+
+ROUTES = [
+    web.post("/api/v1/files", post_file),
+    web.get("/api/v1/files", list_files),
+    web.get("/api/v1/files/{file}", get_file),
+    web.delete("/api/v1/files/{file}", delete_file),
+]
