@@ -62,13 +62,11 @@ def _document(compared: Compared) -> JsonValue:
 
 
 def _differences(path: str, before: JsonValue, after: JsonValue) -> Iterator[Difference]:
-    if before == after and type(before) is type(after):
-        return
     if isinstance(before, dict) and isinstance(after, dict):
         yield from _objects(path, before, after)
     elif isinstance(before, list) and isinstance(after, list):
         yield from _lists(path, before, after)
-    else:
+    elif before != after or type(before) is not type(after):
         yield Difference(path, before, after)
 
 
@@ -82,7 +80,8 @@ def _lists(path: str, before: list[JsonValue], after: list[JsonValue]) -> Iterat
     key = _KEYS.get(path.rpartition(".")[2], "")
     old, new = _by_key(before, key), _by_key(after, key)
     if old is None or new is None:
-        yield Difference(path, before, after)
+        if before != after:
+            yield Difference(path, before, after)
         return
     yield from _objects(path, old, new, quoted=True)
     order: list[JsonValue] = [name for name in old if name in new]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pupload.containers.docker import Engine, Refused
-from pupload.containers.images import Images, NoImage
+from pupload.containers.images import Images, NoImage, exact_name
 
 pytestmark = pytest.mark.unit
 
@@ -85,3 +85,44 @@ async def test_a_failed_pull_is_remembered_for_a_while() -> None:
     assert engine.pulls == 1
     engine.there = True
     assert (await images.require("i")).id == "sha256:1"
+
+
+class KnowingEngine(FakeEngine):
+    """Has an image with these digests, or none and a registry that has it."""
+
+    def __init__(self, *digests: str, there: bool = True) -> None:
+        super().__init__(there=there)
+        self.digests = digests
+
+    def inspect_image(self, name: str) -> dict[str, Any]:
+        return super().inspect_image(name) | {"RepoDigests": list(self.digests)}
+
+    def inspect_distribution(self, name: str) -> dict[str, Any]:
+        return {"Descriptor": {"digest": f"sha256:of-{name}"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "digests", "means"),
+    [
+        ("i:1", [], "sha256:1"),
+        ("i:1", ["other@sha256:2", "i@sha256:3"], "i@sha256:3"),
+        ("host:5000/i", ["host:5000/i@sha256:4"], "host:5000/i@sha256:4"),
+        ("mine:1", ["other@sha256:2"], "other@sha256:2"),
+    ],
+)
+async def test_an_image_on_the_engine_is_named_by_its_digest_else_by_its_id(
+    name: str, digests: list[str], means: str
+) -> None:
+    assert await exact_name(KnowingEngine(*digests), name, 1) == means
+
+
+async def test_an_image_that_is_not_here_is_named_by_what_the_registry_has() -> None:
+    engine = KnowingEngine(there=False)
+    assert await exact_name(engine, "host:5000/i:1", 1) == "host:5000/i@sha256:of-host:5000/i:1"
+
+
+async def test_an_id_that_is_gone_is_not_asked_of_a_registry() -> None:
+    engine = FakeEngine({"status": "done"})
+    with pytest.raises(NoImage) as caught:
+        await Images(engine, pull_s=1).require("sha256:" + "0" * 64)
+    assert (caught.value.final, engine.pulls) == (True, 0)
