@@ -4,7 +4,7 @@ Source: contract.md 7 to 9.
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, Self
 
 from pydantic import Field, JsonValue, RootModel, field_serializer, field_validator
 
@@ -24,7 +24,10 @@ class LogRecord(Document):
 
 
 class NodeState(Document):
-    """Where a node is. `Progress` in percent; `ExitCode` of its newest attempt, null before its end."""
+    """Where a node is. `Progress` in percent; `ExitCode` of its newest attempt, null before its end.
+
+    `ToolRounds` is how often it has asked the client; an attempt that goes on after an answer is not counted anew.
+    """
 
     status: str
     logs: list[LogRecord] = Field(default_factory=list)
@@ -38,6 +41,15 @@ class NodeState(Document):
     finished_at: datetime | None = None
     exit_code: int | None = None
     worker: str = ""
+    tool_rounds: int = 0
+
+
+class ToolCallAnswer(Document):
+    """Something that a node asks of the client."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
 
 
 class ArtifactAnswer(Document):
@@ -167,6 +179,8 @@ class FlowRun(RunSummary):
     node_state: dict[str, NodeState] = Field(default_factory=dict)
     artifacts: dict[str, ArtifactAnswer] = Field(default_factory=dict)
     waiting_urls: list[WaitingURL] = Field(default_factory=list)
+    tool_calls: dict[str, list[ToolCallAnswer]] = Field(default_factory=dict)
+    """By node, what is to be answered by `/resume`."""
     counts: NodeCounts = Field(default_factory=NodeCounts)
     deadline: datetime | None = None
 
@@ -207,6 +221,83 @@ class RunEvent(Document):
     node_id: str = ""
     time: datetime
     data: dict[str, Any] = Field(default_factory=dict)
+
+
+class RunReport(RunSummary):
+    """A run as a webhook tells of it: what it came to, and no URL that anybody could use."""
+
+    artifacts: dict[str, ArtifactAnswer] = Field(default_factory=dict)
+
+
+class WebhookBody(RunEvent):
+    """What is posted: the event, and the run as it is at that time."""
+
+    run: RunReport
+
+
+class WebhookTry(Document):
+    """One try. `Status` is the receiver's, null where it gave none; `Error` is "" where it arrived."""
+
+    at: datetime
+    status: int | None
+    error: str
+    duration_ms: int
+
+
+class WebhookAnswer(Document):
+    """What was told, or is to be. `Status` is pending, delivered or failed; `URL` is shown without its query."""
+
+    id: str
+    run_id: str
+    seq: int
+    type: str
+    url: str
+    status: str
+    created_at: datetime
+    next_at: datetime | None = None
+    tries: list[WebhookTry] = Field(default_factory=list)
+
+
+class WebhookList(Document):
+    """The deliveries of a run."""
+
+    webhooks: list[WebhookAnswer]
+
+
+class SessionSummary(Document):
+    """A session in a list. `Version` counts the states of its folder, `Size` is in bytes."""
+
+    id: str
+    created_at: datetime
+    used_at: datetime
+    version: int = 0
+    size: int = 0
+
+
+class MessageAnswer(Document):
+    """What was said in a run of a session: by the `user`, or by the `assistant` in the object on `EdgeName`."""
+
+    role: str
+    content: str
+    truncated: bool = False
+    run_id: str
+    edge_name: str = ""
+    created_at: datetime
+
+
+class SessionAnswer(SessionSummary):
+    """A session, whole. `Runs` are its newest ones, the oldest of them first; `Messages` are of those runs."""
+
+    variables: dict[str, JsonValue] = Field(default_factory=dict)
+    runs: list[RunSummary] = Field(default_factory=list)
+    messages: list[MessageAnswer] = Field(default_factory=list)
+
+
+class SessionPage(Document):
+    """Sessions, newest first; `NextCursor` is "" on the last page."""
+
+    sessions: list[SessionSummary]
+    next_cursor: str = ""
 
 
 class AccountAnswer(Document):
@@ -383,3 +474,37 @@ class FilePage(Document):
 
     files: list[FileAnswer]
     next_cursor: str = ""
+
+
+class EvalVerdict(Document):
+    """What an evaluation says of a run: a number, yes or no, or one of several names; and why."""
+
+    type: Literal["metric", "pass_fail", "category"]
+    pass_: bool | None = Field(default=None, alias="Pass")
+    score: float | None = None
+    category: str = Field(default="", max_length=200)
+    reason: str = Field(default="", max_length=10_000)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        said = {"metric": self.score is not None, "pass_fail": self.pass_ is not None, "category": bool(self.category)}
+        if not said[self.type]:
+            wants = {"metric": "score, a number", "pass_fail": "pass, true or false", "category": "category, a text"}
+            raise PydanticCustomError("verdict", "a verdict of this type has {wants}", {"wants": wants[self.type]})
+        return self
+
+
+class EvalAnswer(Document):
+    """One evaluation of a run: `Status` is pending, done, failed, or skipped where the run's end is none to judge."""
+
+    name: str
+    status: str
+    run_id: str = ""
+    verdict: EvalVerdict | None = None
+    error: str = ""
+
+
+class RunEvals(Document):
+    """The evaluations of a run, in the flow's order."""
+
+    evals: list[EvalAnswer] = Field(default_factory=list)

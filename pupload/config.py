@@ -98,6 +98,14 @@ class ControllerConfig(_Settings):
         pattern=r"^https?://\S+$",
         description="address that clients outside reach this server at; unset: where it listens",
     )
+    webhook_secret: SecretStr | None = Field(
+        default=None,
+        description="signs webhooks, as `whsec_…`; several, parted by blanks, all sign; unset: a file in data_dir",
+    )
+    webhook_delay_s: PositiveSeconds = Field(
+        default=5.0, description="seconds before a webhook is tried again, at first"
+    )
+    webhook_for_s: PositiveSeconds = Field(default=86400.0, description="seconds after which a webhook is given up")
     max_body_bytes: PositiveCount = Field(default=4 * 1024**2, description="largest JSON body")
     max_nodes: PositiveCount = Field(default=10_000, description="nodes in a flow")
     node_timeout_s: PositiveSeconds = Field(
@@ -108,7 +116,16 @@ class ControllerConfig(_Settings):
     live_log_bytes: PositiveCount = Field(
         default=1024**2, description="log of an attempt shown live and kept in the database"
     )
+    max_tool_rounds: PositiveCount = Field(default=10, description="times that one node may ask the client for tools")
+    snapshot_bytes: PositiveCount = Field(
+        default=16 * 1024, description="kept of each text file of an attempt whose run asks for a trace"
+    )
     retention_s: PositiveSeconds = Field(default=30 * 86400.0, description="seconds an ended run is kept")
+    session_bytes: PositiveCount = Field(default=100 * 1024**2, description="largest folder of a session")
+    session_files: PositiveCount = Field(default=10_000, description="files and folders in the folder of a session")
+    session_retention_s: PositiveSeconds = Field(
+        default=30 * 86400.0, description="seconds a session is kept after its last use"
+    )
     reject_unservable: bool = Field(default=False, description="refuse a flow whose tiers no live worker can hold")
     allow_egress: bool = Field(default=False, description="let defs ask for the network")
     sync_wait_s: PositiveSeconds = Field(default=120.0, description="seconds that a synchronous call waits at most")

@@ -13,6 +13,7 @@ from pupload.config import ControllerConfig
 from pupload.controller.accounts import Accounts, Prices, charge
 from pupload.controller.calls import Calls
 from pupload.controller.claims import Claims
+from pupload.controller.delivery import Delivery
 from pupload.controller.digests import Digests
 from pupload.controller.files import Files
 from pupload.controller.flows import Flows
@@ -37,29 +38,36 @@ from pupload.controller.routes import (
     reference,
     runs,
     server,
+    sessions,
     uploads,
+    webhooks,
     worker,
 )
 from pupload.controller.routes.answering import errors
 from pupload.controller.secrets import secret_box
 from pupload.controller.service import Follower, Service
+from pupload.controller.sessions import Sessions
 from pupload.controller.signals import Signals
+from pupload.controller.signing import Signer, signing_secrets
 from pupload.controller.state import PARTS, Parts
 from pupload.controller.stores import Stores
 from pupload.controller.submission import Submission
+from pupload.controller.tools import Tools
 from pupload.controller.uploads import Uploads
 from pupload.controller.views import Views
+from pupload.controller.webhooks import Webhooks, note_webhooks
 from pupload.controller.workers import add_worker
 from pupload.db.pool import Database, open_database
 from pupload.errors import InvalidConfig
 from pupload.stores.base import Store
 from pupload.tiers import TIERS, own_tiers
 from pupload.web.addresses import read_allowed
-from pupload.web.guarded import Web
+from pupload.web.guarded import Patience, Web
 
 _LOG = logging.getLogger(__name__)
 _SHUTDOWN_S = 3.0
 _AGAIN_S = 1.0
+_POST_S = 15.0
 
 ROUTES = [
     *reference.ROUTES,
@@ -67,7 +75,9 @@ ROUTES = [
     *runs.ROUTES,
     *uploads.ROUTES,
     *hooks.ROUTES,
+    *webhooks.ROUTES,
     *files.ROUTES,
+    *sessions.ROUTES,
     *events.ROUTES,
     *worker.ROUTES,
     *server.ROUTES,
@@ -121,10 +131,11 @@ def wire(config: ControllerConfig, database: Database, stores: Mapping[str, Stor
     box = secret_box(config)
     prices = Prices(config, tiers)
     followers: list[Follower] = [partial(charge, prices)] if prices else []
-    followers.append(note_lifetimes)
+    followers += [note_lifetimes, note_webhooks]
     service = Service(database, followers)
     known = Stores(stores, database, service.plans, box)
     signals = Signals(database.dsn, enabled=config.notifications)
+    tools = Tools(config, service)
     uploads = Uploads(config, service, known)
     multiparts = Multiparts(config, service, known, uploads)
     hooks = Hooks(config, uploads, box)
@@ -134,11 +145,16 @@ def wire(config: ControllerConfig, database: Database, stores: Mapping[str, Stor
     kept = Flows(config, database, known, registry, box, tiers)
     removal = Removal(service, known, multiparts.abandon)
     stored_files = Files(config, database, known)
-    intake = Intake(config, database, known, stored_files, Web(read_allowed(config.url_allow)), box)
+    internet = Web(read_allowed(config.url_allow), Patience(post_s=_POST_S))
+    intake = Intake(config, database, known, stored_files, internet, box)
     looks += [*stored_files.looks(), *intake.looks()]
-    submission = Submission(config, service, known, uploads, intake, accounts, box, tiers)
+    sessions_kept = Sessions(config, service, known)
+    looks += sessions_kept.looks()
+    submission = Submission(config, service, known, uploads, intake, accounts, internet, box, tiers)
     looks.append((removal.expired_objects, 10 * config.reconcile_s))
     looks.append((multiparts.look, 10 * config.reconcile_s))
+    views = Views(config, service, known, uploads, hooks)
+    signer = Signer(signing_secrets(config))
     return Parts(
         config=config,
         service=service,
@@ -147,13 +163,17 @@ def wire(config: ControllerConfig, database: Database, stores: Mapping[str, Stor
         uploads=uploads,
         multiparts=multiparts,
         hooks=hooks,
+        webhooks=Webhooks(database),
+        delivery=Delivery(config, database, views, internet, signals, signer),
         submission=submission,
-        calls=Calls(config, service, signals, kept, submission),
+        calls=Calls(config, service, signals, kept, sessions_kept, submission),
         outputs=Outputs(config, service, known),
-        views=Views(config, service, known, uploads, hooks),
+        sessions=sessions_kept,
+        views=views,
         removal=removal,
         claims=Claims(config, service, known, signals, tiers),
-        reports=Reports(service, known),
+        reports=Reports(service, known, tools),
+        tools=tools,
         keys=Keys(config, database),
         accounts=accounts,
         looks=looks,
@@ -178,7 +198,7 @@ def application(parts: Parts) -> web.Application:
 async def _look(config: ControllerConfig, parts: Parts) -> None:
     reconciler = Reconciler(config, parts.service, parts.removal, list(parts.tiers), parts.looks)
     async with asyncio.TaskGroup() as group:
-        for run in (parts.signals.run, parts.uploads.run, reconciler.run):
+        for run in (parts.signals.run, parts.uploads.run, parts.delivery.run, reconciler.run):
             group.create_task(_keep_running(run))
 
 

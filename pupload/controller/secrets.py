@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken
@@ -43,19 +44,20 @@ def secret_box(config: ControllerConfig) -> SecretBox:
     Errors: InvalidConfig when the key has the wrong form.
     """
     if config.secret_key is None:
-        return SecretBox(_kept_key(config.data_dir / "secret.key"))
+        return SecretBox(kept(config.data_dir / "secret.key", Fernet.generate_key))
     try:
         return SecretBox(config.secret_key.get_secret_value().encode())
     except ValueError as error:
         raise InvalidConfig("secret_key: it must be 32 bytes in URL-safe base64, 44 characters") from error
 
 
-def _kept_key(path: Path) -> bytes:
+def kept(path: Path, make: Callable[[], bytes]) -> bytes:
+    """What the file holds; made, for its owner alone, when there is none yet."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(".new")
         fresh.touch(mode=0o600)
-        fresh.write_bytes(Fernet.generate_key())
+        fresh.write_bytes(make())
         fresh.rename(path)
     return path.read_bytes()
 

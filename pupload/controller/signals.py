@@ -8,10 +8,14 @@ from contextlib import contextmanager, suppress
 import asyncpg
 
 from pupload.queue import CHANNEL as QUEUE_CHANNEL
+from pupload.queue import CHORE_CHANNEL
 
 QUEUE = "queue"
+CHORES = f"{CHORE_CHANNEL}:"
 _RUNS = "pupload_run"
 _WORKERS = "pupload_worker"
+_WEBHOOKS = "pupload_webhooks"
+WEBHOOKS = f"{_WEBHOOKS}:"
 _PROBE_S = 5.0
 _RECONNECT_S = 1.0
 _QUIET_POLL_S = 5.0
@@ -81,7 +85,7 @@ class Signals:
         ended = asyncio.Event()
         connection.add_termination_listener(lambda _: ended.set())
         try:
-            for channel in (QUEUE_CHANNEL, _RUNS, _WORKERS):
+            for channel in (QUEUE_CHANNEL, CHORE_CHANNEL, _RUNS, _WORKERS, _WEBHOOKS):
                 await connection.add_listener(channel, self._heard)
             self._connected = True
             self._call_all()

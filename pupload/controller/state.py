@@ -9,6 +9,7 @@ from pupload.config import ControllerConfig
 from pupload.controller.accounts import Accounts
 from pupload.controller.calls import Calls
 from pupload.controller.claims import Claims
+from pupload.controller.delivery import Delivery
 from pupload.controller.files import Files
 from pupload.controller.flows import Flows
 from pupload.controller.hooks import Hooks
@@ -21,11 +22,14 @@ from pupload.controller.reconcile import Look
 from pupload.controller.removal import Removal
 from pupload.controller.reports import Reports
 from pupload.controller.service import Service
+from pupload.controller.sessions import Sessions
 from pupload.controller.signals import Signals
 from pupload.controller.stores import Stores
 from pupload.controller.submission import Submission
+from pupload.controller.tools import Tools
 from pupload.controller.uploads import Uploads
 from pupload.controller.views import Views
+from pupload.controller.webhooks import Webhooks
 from pupload.tiers import Tier
 
 
@@ -40,13 +44,17 @@ class Parts:
     uploads: Uploads
     multiparts: Multiparts
     hooks: Hooks
+    webhooks: Webhooks
+    delivery: Delivery
     submission: Submission
     calls: Calls
     outputs: Outputs
+    sessions: Sessions
     views: Views
     removal: Removal
     claims: Claims
     reports: Reports
+    tools: Tools
     keys: Keys
     accounts: Accounts
     looks: Sequence[Look]

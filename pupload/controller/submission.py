@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pupload.config import ControllerConfig
 from pupload.controller.accounts import Accounts
@@ -15,6 +15,7 @@ from pupload.controller.secrets import SecretBox
 from pupload.controller.service import Beginning, Service
 from pupload.controller.stores import Stores
 from pupload.controller.uploads import Uploads
+from pupload.controller.webhooks import callback_of
 from pupload.controller.workers import unservable
 from pupload.db.runs import Caller, NewRun, NewUpload
 from pupload.errors import InvalidRequest, PuploadError
@@ -26,6 +27,7 @@ from pupload.flow.request import RunRequest
 from pupload.run.state import Artifact, RunID
 from pupload.stores.base import Store
 from pupload.tiers import Tier
+from pupload.web.guarded import Web
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Start:
     only: frozenset[NodeID] | None = None
     called: bool = False
     session_id: str = ""
+    session_is_new: bool = False
     caller: Caller | None = None
     root: str = ""
     replay_of: str = ""
@@ -79,11 +82,12 @@ class Submission:
         uploads: Uploads,
         intake: Intake,
         accounts: Accounts,
+        internet: Web,
         box: SecretBox,
         tiers: Mapping[str, Tier],
     ) -> None:
         self._config, self._service, self._stores, self._uploads = config, service, stores, uploads
-        self._intake, self._accounts, self._box = intake, accounts, box
+        self._intake, self._accounts, self._internet, self._box = intake, accounts, internet, box
         self._preparation = Preparation(config, tiers)
 
     async def start(self, start: Start) -> RunID:
@@ -104,7 +108,8 @@ class Submission:
             stores=self._stores.names(),
             digest=start.definition.digest,
         )
-        plan = prepared.plan
+        callback = callback_of(start.request, self._internet)
+        plan = replace(prepared.plan, callback=callback, session_id=start.session_id)
         _require_runnable(plan, egress=self._config.allow_egress)
         idle = _idle(plan, start, prepared.only)
         _require_message(start, prepared, idle)
@@ -125,6 +130,7 @@ class Submission:
             uploads=self._new_uploads(run_id, plan, beginning),
             secrets={name: self._box.seal(secret) for name, secret in secrets.items()},
             session_id=start.session_id,
+            session_is_new=start.session_is_new,
             idempotency_key=start.idempotency_key,
             request_sha256=start.sha256 if start.idempotency_key else None,
             version=start.definition.version,

@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
@@ -17,6 +17,7 @@ from pupload.answers import (
     RunError,
     RunEvent,
     RunPage,
+    RunReport,
     RunSummary,
     WaitingURL,
 )
@@ -25,6 +26,7 @@ from pupload.controller.hooks import Hooks
 from pupload.controller.service import Service
 from pupload.controller.stores import Stores
 from pupload.controller.uploads import Awaited, Uploads
+from pupload.controller.turns import waits_for
 from pupload.controller.workers import unservable
 from pupload.db.pool import Connection
 from pupload.db.runs import failure_of, no_such_run
@@ -67,7 +69,7 @@ class Views:
         self._uploads.expect(awaited)
         echo = json.loads(rows.header["echo"])
         return FlowRun(
-            **_summary(rows.header),
+            **summary_of(rows.header),
             inputs=_inputs(rows),
             parameters=echo.get("Parameters", {}),
             overrides=echo.get("Overrides", {}),
@@ -92,17 +94,21 @@ class Views:
         logs: dict[str, list[LogRecord]] = defaultdict(list)
         for row in await connection.fetch(SQL["last_lines"], run_id, LAST_LINES):
             logs[row["node_id"]].append(log_record(row))
-        return _Rows(header, plan, nodes, artifacts, logs, await self._pending(connection, plan, nodes))
+        return _Rows(header, plan, nodes, artifacts, logs, await self._pending(connection, run_id, plan, nodes))
 
-    async def _pending(self, connection: Connection, plan: Plan, nodes: Sequence[asyncpg.Record]) -> dict[str, str]:
+    async def _pending(
+        self, connection: Connection, run_id: RunID, plan: Plan, nodes: Sequence[asyncpg.Record]
+    ) -> dict[str, str]:
         """Why nodes that are ready do not run, by node: only what needs somebody to act is found out."""
         tier_of = {row["node_id"]: plan.nodes[row["node_id"]].tier for row in nodes if row["status"] in _QUEUED}
         if not tier_of:
             return {}
         reasons = await unservable(connection, {t.name: t for t in tier_of.values()}.values(), self._config.lease_s)
-        return {
+        queued = {
             node: reasons.get(tier.name, "waiting for a worker with free capacity") for node, tier in tier_of.items()
         }
+        held = await waits_for(connection, plan, run_id) if plan.session_id else ""
+        return queued | {node: held for node in queued if held and plan.nodes[NodeID(node)].session}
 
     async def _waiting_url(self, upload: Awaited, deadline: datetime) -> WaitingURL:
         artifact = ArtifactAnswer(store_name=upload.store, object_name=upload.key, edge_name=upload.edge, size=0)
@@ -124,8 +130,20 @@ class Views:
         """Runs, newest first, after the one that `cursor` names."""
         async with self._service.database.connection() as connection:
             rows = await connection.fetch(SQL["list_runs"], flow, status, session, cursor, limit + 1)
-        runs = [RunSummary(**_summary(row)) for row in rows[:limit]]
+        runs = [RunSummary(**summary_of(row)) for row in rows[:limit]]
         return RunPage(runs=runs, next_cursor=runs[-1].id if len(rows) > limit else "")
+
+    async def report(self, run_id: RunID) -> RunReport:
+        """The run as it is told to others.
+
+        Errors: NotFound.
+        """
+        async with self._service.database.connection() as connection:
+            header = await connection.fetchrow(SQL["run_header"], run_id)
+            artifacts = await connection.fetch(SQL["artifacts_of_run"], run_id)
+        if header is None:
+            raise no_such_run(run_id)
+        return RunReport(**summary_of(header), artifacts={row["edge"]: _artifact(row) for row in artifacts})
 
     async def events(self, run_id: RunID, after: int, limit: int) -> list[RunEvent]:
         """The run's events from number `after` + 1."""
@@ -153,7 +171,8 @@ def log_record(row: asyncpg.Record) -> LogRecord:
     )
 
 
-def _summary(row: asyncpg.Record) -> dict[str, object]:
+def summary_of(row: asyncpg.Record) -> dict[str, object]:
+    """What a list says of the run that a row holds."""
     failure = failure_of(row["failure"])
     return {
         "id": row["id"],

@@ -154,6 +154,8 @@ class NodePlan:
     network: str = "none"
     user: str | None = None
     access: str = "files"
+    session: bool = True
+    """Whether the node is lent the session's folder, and so waits for its turn at it."""
     ask_exit_code: int | None = None
     calls: FlowRef | None = None
 
@@ -196,6 +198,14 @@ class StorePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Callback:
+    """Who is told of the run, and of which of its events. The URL may be a secret."""
+
+    url: str = field(repr=False)
+    events: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A whole flow. `nodes` is in topological order; `parameters` are final values by name."""
 
@@ -210,10 +220,13 @@ class Plan:
     """Attempts lost to the infrastructure that each node may have beside its own `max_attempts`."""
     digest: str = ""
     """SHA-256 of the definition: equal for two plans that mean the same."""
+    session_id: str = ""
+    """The session of the run; it is no part of the definition."""
     tools: ToolOffer = ToolOffer()
     trace: bool = False
     """Whether small text inputs and outputs of each attempt are kept for whoever looks for a fault."""
     evals: tuple[EvalPlan, ...] = ()
+    callback: Callback | None = None
 
 
 @cache
