@@ -16,13 +16,15 @@ class RunCreated:
     """The run was accepted.
 
     `present` are the artifacts that exist from the start: static wells, given inputs, and what the `kept` nodes wrote
-    in an earlier run. A kept node is COMPLETE without an attempt of its own; a skipped one is not wanted.
+    in an earlier run. A kept node is COMPLETE without an attempt of its own; a skipped one is not wanted. `absent` are
+    edges from outside that nobody will feed.
     """
 
     at: datetime
     present: tuple[Artifact, ...] = ()
     kept: frozenset[NodeID] = frozenset()
     skipped: frozenset[NodeID] = frozenset()
+    absent: frozenset[Edge] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,7 @@ class Run:
 
     `end` is set once the run is to end early; it is over when no node is active any more. `failure` is the first
     final failure. `present` are edges fed from outside whose object exists, as far as the event at hand concerns them.
+    `called` says that another run waits for this one's end.
     """
 
     id: RunID
@@ -142,15 +143,16 @@ class Run:
     failure: Failure | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    called: bool = False
 
 
-def new_run(run_id: RunID, plan: Plan) -> Run:
+def new_run(run_id: RunID, plan: Plan, *, called: bool = False) -> Run:
     """The run before its first event: every node idle."""
     nodes = {
         node.id: Node(node.id, unresolved=len({binding.edge for binding in node.inputs}))
         for node in plan.nodes.values()
     }
-    return Run(run_id, plan, counts={NodeStatus.IDLE: len(nodes)}, nodes=nodes)
+    return Run(run_id, plan, counts={NodeStatus.IDLE: len(nodes)}, nodes=nodes, called=called)
 
 
 def status_of(run: Run) -> RunStatus:

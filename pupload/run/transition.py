@@ -263,7 +263,7 @@ def _ending(run: Run) -> dict[str, object]:
 
 def _create(draft: _Draft, event: RunCreated) -> None:
     draft.started_at = event.at
-    draft.record(RecordType.RUN_STARTED, FlowName=draft.plan.name)
+    draft.record(RecordType.RUN_STARTED, FlowName=draft.plan.name, **_begun_with(draft.plan, event))
     for node_id in event.kept:
         draft.finish(draft.nodes[node_id], NodeStatus.COMPLETE)
     for node_id in event.skipped:
@@ -277,8 +277,18 @@ def _create(draft: _Draft, event: RunCreated) -> None:
     _resolve_what_never_comes(draft, event)
 
 
+def _begun_with(plan: Plan, event: RunCreated) -> dict[str, object]:
+    """What a reader of the stream must know to tell where each node is; a plain run has nothing to tell."""
+    present = {artifact.edge for artifact in event.present}
+    written = {node: [out.edge for out in plan.nodes[node].outputs if out.edge in present] for node in event.kept}
+    told = {"Kept": dict(sorted(written.items())), "Skipped": sorted(event.skipped), "Absent": sorted(event.absent)}
+    return {member: value for member, value in told.items() if value}
+
+
 def _resolve_what_never_comes(draft: _Draft, event: RunCreated) -> None:
     """Kept nodes wrote what is present and no more; skipped ones write nothing."""
+    for edge in sorted(event.absent):
+        draft.resolve(edge, exists=False)
     present = {artifact.edge for artifact in event.present}
     for node_id in sorted(event.kept | event.skipped, key=lambda each: draft.plan.nodes[each].position):
         for output in draft.plan.nodes[node_id].outputs:

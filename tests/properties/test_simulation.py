@@ -15,6 +15,8 @@ from pupload.flow.plan import Plan, Reason
 from pupload.run.events import Event, NodeFailed
 from pupload.run.state import NodeStatus, RunID, RunStatus, status_of
 from tests.support.simulation import (
+    WHOLE,
+    Beginning,
     Controller,
     Database,
     Worker,
@@ -98,9 +100,9 @@ class ForgetsSilentUploads(Controller):
 class ForgetsKeys(Controller):
     """Every call makes a run."""
 
-    def create(self, key: str, plan: Plan) -> RunID:
+    def create(self, key: str, plan: Plan, beginning: Beginning = WHOLE) -> RunID:
         self.database.keys.pop(key, None)
-        return super().create(key, plan)
+        return super().create(key, plan, beginning)
 
 
 class LeasesTooShort(Controller):

@@ -65,10 +65,20 @@ def stories(draw: st.DrawFn) -> Story:
     plan, chance = draw(plans()), Random(draw(st.integers(0, 2**32)))
     story = Story(new_run(RunID("run_1"), plan))
     if chance.random() < 0.95:
-        story.create(*(edge for edge in sources(plan) if chance.random() < 0.5))
+        begin(story, chance)
     for act in chance.choices(list(ACTS), list(ACTS.values()), k=chance.randint(0, 60)):
         happen(story, act, chance)
     return story
+
+
+def begin(story: Story, chance: Random) -> None:
+    """Create the run: mostly whole, at times with nodes kept from another run and nodes that nobody asked for."""
+    share = chance.choice([0, 0, 0.2, 0.5])
+    nodes = [node for node in story.plan.nodes if chance.random() < share]
+    kept = {node for node in nodes if chance.random() < 0.6}
+    made = [out.edge for node in kept for out in story.plan.nodes[node].outputs if chance.random() < 0.8]
+    given = [edge for edge in sources(story.plan) if chance.random() < 0.5]
+    story.create(*made, *given, kept=kept, skipped=set(nodes) - kept)
 
 
 def happen(story: Story, act: str, chance: Random) -> None:

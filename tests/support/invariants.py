@@ -7,11 +7,11 @@ from typing import TypeVar
 
 from pupload.flow.plan import Edge, NodeID, NodePlan, Plan
 from pupload.run.commands import TERMINAL_RECORDS, DispatchNode, Record, RecordType, StopAttempt
-from pupload.run.events import NodeAsked, NodeClaimed, NodeReleased, RunCancelled, UploadReceived
+from pupload.run.events import NodeAsked, NodeClaimed, NodeReleased, RunCancelled, RunCreated, UploadReceived
 from pupload.run.scope import scope_of
 from pupload.run.state import ENDED, STOPPABLE, TERMINAL, NodeStatus, Run, RunStatus, status_of, status_reason, tries
 from pupload.run.transition import transition
-from tests.support.runs import Scene, Story, distinct_inputs
+from tests.support.runs import Scene, Story, at, distinct_inputs
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ def counts_are_the_histogram_of_the_nodes(story: Story) -> None:
 def unresolved_is_what_an_idle_node_still_waits_for(story: Story) -> None:
     """Recomputed from the artifacts so far and from what the producers became."""
     for run, existing in _after_each(story):
-        gone = _absent(run, existing)
+        gone = _absent(run, existing) | _beginning(story).absent
         for node in run.nodes.values():
             if node.status is NodeStatus.IDLE:
                 assert node.unresolved == len(distinct_inputs(run.plan, node.id) - existing - gone)
@@ -34,20 +34,25 @@ def unresolved_is_what_an_idle_node_still_waits_for(story: Story) -> None:
 
 def no_node_begins_before_all_its_inputs_are_resolved(story: Story) -> None:
     """What has begun has every required object, and knows of each optional one whether it exists (I4)."""
+    kept = _beginning(story).kept
     for run, existing in _after_each(story):
-        resolved = existing | _absent(run, existing)
+        resolved = existing | _absent(run, existing) | _beginning(story).absent
         for node in run.nodes.values():
-            if node.attempt or node.status in {NodeStatus.READY, NodeStatus.COMPLETE}:
+            if node.id in kept:
+                assert not node.attempt
+            elif node.attempt or node.status in {NodeStatus.READY, NodeStatus.COMPLETE}:
                 assert _required(run.plan.nodes[node.id]) <= existing
                 assert distinct_inputs(run.plan, node.id) <= resolved
 
 
 def only_a_node_that_misses_a_required_input_is_skipped(story: Story) -> None:
-    """And every such node is, as soon as that is known."""
+    """And every such node is, as soon as that is known; so is what was not asked for, and never what was kept."""
+    beginning = _beginning(story)
     for run, existing in _after_each(story):
-        gone = _absent(run, existing)
+        gone = _absent(run, existing) | beginning.absent
         for node in run.nodes.values():
-            misses = bool(_required(run.plan.nodes[node.id]) & gone)
+            misses = bool(_required(run.plan.nodes[node.id]) & gone) and node.id not in beginning.kept
+            misses |= node.id in beginning.skipped and run.started_at is not None
             assert misses == (node.status is NodeStatus.SKIPPED)
             assert not (misses and node.attempt)
 
@@ -154,14 +159,16 @@ def a_node_that_has_ended_never_changes_again(story: Story) -> None:
 
 
 def an_edge_has_at_most_one_artifact(story: Story) -> None:
-    """And it is of the attempt that its producer completed with, or of none (I2)."""
+    """And it is of the attempt that its producer completed with, or of none (I2). What was kept had its own."""
+    kept = _beginning(story).kept
     artifacts = [artifact for scene in story.scenes for artifact in scene.step.artifacts]
     assert len({artifact.edge for artifact in artifacts}) == len(artifacts)
     for artifact in artifacts:
         assert artifact.node == story.plan.edges[artifact.edge].producer
         if artifact.node is not None:
             node = story.run.nodes[artifact.node]
-            assert (node.status, node.attempt) == (NodeStatus.COMPLETE, artifact.attempt)
+            assert node.status is NodeStatus.COMPLETE
+            assert node.attempt == artifact.attempt or node.id in kept
 
 
 def nothing_starts_in_a_run_that_is_ending(story: Story) -> None:
@@ -288,8 +295,14 @@ def fold(plan: Plan, records: Iterable[Record]) -> dict[NodeID, NodeStatus]:
     """Where every node is, as far as the public stream tells."""
     statuses = dict.fromkeys(plan.nodes, NodeStatus.IDLE)
     written: set[Edge] = set()
+    absent: set[Edge] = set()
     for record in records:
-        if record.type is RecordType.NODE_OUTPUT:
+        if record.type is RecordType.RUN_STARTED:
+            statuses |= dict.fromkeys(_nodes(record, "Kept"), NodeStatus.COMPLETE)
+            statuses |= dict.fromkeys(_nodes(record, "Skipped"), NodeStatus.SKIPPED)
+            written |= _edges(record, "Kept")
+            absent |= _edges(record, "Absent")
+        elif record.type is RecordType.NODE_OUTPUT:
             written.add(Edge(str(record.data["Edge"])))
         elif record.type in TERMINAL_RECORDS:
             stopped = {node for node, status in statuses.items() if status in STOPPABLE}
@@ -297,9 +310,21 @@ def fold(plan: Plan, records: Iterable[Record]) -> dict[NodeID, NodeStatus]:
         elif record.node is not None:
             statuses[record.node] = _TOLD[record.type]
     for node in plan.nodes.values():
-        if statuses[node.id] is NodeStatus.IDLE and _required(node) & _never_written(plan, statuses, written):
+        gone = absent | _never_written(plan, statuses, written)
+        if statuses[node.id] is NodeStatus.IDLE and _required(node) & gone:
             statuses[node.id] = NodeStatus.SKIPPED
     return statuses
+
+
+def _nodes(record: Record, member: str) -> list[NodeID]:
+    """The nodes that a member of the first record names, as a list or by name."""
+    return list(record.data.get(member, ()))  # type: ignore[call-overload, no-any-return]
+
+
+def _edges(record: Record, member: str) -> set[Edge]:
+    """The edges in a member of the first record, which is a list of them or has such lists by node."""
+    named = record.data.get(member, ())
+    return {edge for edges in named.values() for edge in edges} if isinstance(named, dict) else set(named)  # type: ignore[call-overload]
 
 
 def _never_written(plan: Plan, statuses: dict[NodeID, NodeStatus], written: set[Edge]) -> set[Edge]:
@@ -317,6 +342,12 @@ def _never_written(plan: Plan, statuses: dict[NodeID, NodeStatus], written: set[
 def _absent(run: Run, existing: set[Edge]) -> set[Edge]:
     """The edges of which it is known that nothing will come on them."""
     return _never_written(run.plan, {node.id: node.status for node in run.nodes.values()}, existing)
+
+
+def _beginning(story: Story) -> RunCreated:
+    """With what the run began; with nothing as long as it did not."""
+    created = (scene.event for scene in story.scenes if isinstance(scene.event, RunCreated) and not scene.step.stale)
+    return next(created, RunCreated(at()))
 
 
 def _required(node: NodePlan) -> set[Edge]:

@@ -217,9 +217,19 @@ class Story:
         """How many nodes are there."""
         return self.run.counts.get(status, 0)
 
-    def create(self, *present: str) -> Step:
+    def create(
+        self, *present: str, kept: Iterable[str] = (), skipped: Iterable[str] = (), absent: Iterable[str] = ()
+    ) -> Step:
         """The run is accepted; the objects of these edges exist from the start."""
-        return self.tell(RunCreated(self.now, tuple(an_artifact(edge) for edge in present)))
+        return self.tell(
+            RunCreated(
+                self.now,
+                tuple(an_artifact(edge, self.plan.edges[Edge(edge)].producer) for edge in present),
+                frozenset(map(NodeID, kept)),
+                frozenset(map(NodeID, skipped)),
+                frozenset(map(Edge, absent)),
+            )
+        )
 
     def upload(self, edge: str) -> Step:
         """The object of an edge arrives."""

@@ -248,6 +248,16 @@ class BeatAnswer:
     lost: frozenset[Ref]
 
 
+class Beginning(NamedTuple):
+    """What an earlier run has done: the kept nodes with the edges that have an object. And what nobody wants."""
+
+    kept: dict[NodeID, list[Edge]]
+    skipped: frozenset[NodeID]
+
+
+WHOLE = Beginning({}, frozenset())
+
+
 class Controller:
     """The service over the rows: each public method is one transaction, each reconciler one question asked for ever."""
 
@@ -261,7 +271,7 @@ class Controller:
         """The database's time."""
         return self.database.clock.now
 
-    def create(self, key: str, plan: Plan) -> RunID:
+    def create(self, key: str, plan: Plan, beginning: Beginning = WHOLE) -> RunID:
         """The run of this idempotency key, which is made on the first call."""
         with self.database.transaction():
             if key in self.database.keys:
@@ -271,7 +281,9 @@ class Controller:
             present = [
                 self._artifact(run_id, edge.name) for edge in plan.edges.values() if edge.source is Source.STATIC
             ]
-            self.database.apply(run_id, RunCreated(at(self.now), tuple(present)))
+            present += [self._earlier(run_id, node, edge) for node, edges in beginning.kept.items() for edge in edges]
+            kept, skipped = frozenset(beginning.kept), beginning.skipped
+            self.database.apply(run_id, RunCreated(at(self.now), tuple(present), kept, skipped))
             return run_id
 
     def uploaded(self, run_id: RunID, edge: Edge) -> None:
@@ -409,6 +421,12 @@ class Controller:
         key = upload_key(run_id, edge)
         content = self.store.setdefault(key, key)
         return Artifact(edge, "default", key, len(content), sha256=content)
+
+    def _earlier(self, run_id: RunID, node: NodeID, edge: Edge) -> Artifact:
+        """What the node of an earlier run wrote."""
+        key = f"earlier/{run_id}/{edge}/3"
+        content = self.store.setdefault(key, key)
+        return Artifact(edge, "default", key, len(content), sha256=content, node=node, attempt=3, origin="earlier")
 
 
 def upload_key(run_id: RunID, edge: Edge) -> str:
@@ -731,7 +749,8 @@ class World:
         """Creates a run, uploads (nearly) everything, and sometimes changes its mind."""
         yield self.chance.uniform(0, 15)
         plan = self._a_plan()
-        run_id = yield from self._insist(lambda: self.controller.create(key, plan))
+        beginning = self._a_beginning(plan)
+        run_id = yield from self._insist(lambda: self.controller.create(key, plan, beginning))
         self.acknowledged[key] = run_id
         assert run_id in self.database.runs, "an acknowledged run is not there"
         if self.chance.random() < 0.2:
@@ -793,6 +812,17 @@ class World:
             static=self.chance.choice([(), ("s0",), ("s0", "s1")]),
         )
         return replace(plan, timeout_s=RUN_TIMEOUT_S)
+
+    def _a_beginning(self, plan: Plan) -> Beginning:
+        """Mostly nothing; at times some nodes are kept and some are not wanted."""
+        share = self.chance.choice([0.0, 0.0, 0.4])
+        nodes = [node for node in plan.nodes if self.chance.random() < share]
+        kept = [node for node in nodes if self.chance.random() < 0.6]
+        wrote = {
+            node: [out.edge for out in plan.nodes[node].outputs if out.required or self.chance.random() < 0.5]
+            for node in kept
+        }
+        return Beginning(wrote, frozenset(nodes) - frozenset(kept))
 
     def _maybe_optional(self, edge: str) -> str:
         return edge + self.chance.choice(["", "", "?"])
