@@ -365,8 +365,7 @@ async def test_a_version_runs_the_images_of_its_day(database_dsn: str, store: St
 async def test_without_an_engine_a_flow_is_published_with_a_warning(
     database_dsn: str, store: Store, tmp_path: Path
 ) -> None:
-    nowhere = f"unix://{tmp_path}/none.sock"
-    async with a_controller(database_dsn, store, tmp_path, docker_host=nowhere) as controller:
+    async with a_controller(database_dsn, store, tmp_path, docker_host="tcp://127.0.0.1:1") as controller:
         await put(controller, a_draft())
         version = await controller.post(f"{FLOW}/versions", expect=201)
         assert version["Images"] == {}
