@@ -6,7 +6,8 @@ Source: contract.md 7 to 9.
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from pydantic import Field, JsonValue, RootModel, field_serializer, field_validator
+from pydantic import Field, JsonValue, RootModel, field_serializer, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from pupload.document import Document
 
@@ -205,6 +206,58 @@ class AnsweredRun(FlowRun):
     outputs: dict[str, OutputAnswer] = Field(default_factory=dict)
 
 
+class TextSnapshot(Document):
+    """The beginning of a text file that an attempt read or wrote. `Size` is that of the whole file, in bytes."""
+
+    port: str
+    edge: str
+    content_type: str
+    size: int
+    text: str
+    truncated: bool = False
+
+
+class TraceContext(Document):
+    """What an attempt read and wrote, as far as it is text."""
+
+    inputs: list[TextSnapshot] = Field(default_factory=list)
+    outputs: list[TextSnapshot] = Field(default_factory=list)
+
+
+class AttemptTrace(Document):
+    """One attempt. `Outcome` is running, succeeded, failed, released, asked or lost; `Timings` are seconds by step.
+
+    `Context` is null where the run asked for no trace. `BytesOut` counts what was stored, so none of a failed one.
+    """
+
+    node_id: str
+    attempt: int
+    outcome: str
+    reason: str = ""
+    message: str = ""
+    exit_code: int | None = None
+    queued_at: datetime | None = None
+    started_at: datetime
+    finished_at: datetime | None = None
+    timings: dict[str, float] = Field(default_factory=dict)
+    image_digest: str = ""
+    tier: str = ""
+    worker: str = ""
+    bytes_in: int = 0
+    bytes_out: int = 0
+    context: TraceContext | None = None
+
+
+class RunTrace(Document):
+    """Attempts of a run, by node and number. `Traced` says whether contexts were asked for."""
+
+    run_id: str
+    flow_name: str
+    status: str
+    traced: bool = False
+    attempts: list[AttemptTrace] = Field(default_factory=list)
+
+
 class RunPage(Document):
     """Runs, newest first; `NextCursor` is "" on the last page."""
 
@@ -306,6 +359,20 @@ class AccountAnswer(Document):
     id: str
     balance: float | None
     prices: dict[str, float] = Field(default_factory=dict)
+
+
+class StepPaused(Document):
+    """Where a loop of steps stands: what the next call sends back, and the run of the step that was taken.
+
+    `AccumulatedOutputs` are references by node and edge; those of inputs are under `$inputs`.
+    """
+
+    run_id: str
+    step_index: int
+    next_node: str
+    definition: str
+    accumulated_outputs: dict[str, dict[str, str]]
+    run: FlowRun
 
 
 class GpuAnswer(Document):

@@ -1,8 +1,9 @@
-"""The queue of attempts: PgQueuer's `Queries` layer behind a few functions.
+"""The queue of attempts, and of what controllers do themselves: PgQueuer's `Queries` layer behind a few functions.
 
 Every function works on the caller's connection, so a job is queued and taken in the very transaction that changes the
-run. An entrypoint is a tier; the payload names run, node and attempt and nothing else. A job ends at the claim: from
-then on the attempt's lease is the only truth (docs/adr/0004).
+run. An entrypoint is a tier, or a kind of chore; the payload names run, node and attempt and nothing else. A job ends
+at the claim: from then on the attempt's lease is the only truth (docs/adr/0004). A chore only makes quicker what a
+look finds as well (controller/chores.py).
 """
 
 import json
@@ -10,6 +11,7 @@ import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 
 import asyncpg
 from pgqueuer.models import Job
@@ -20,6 +22,19 @@ Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 CHANNEL = "ch_pgqueuer"
 """PgQueuer notifies here whenever the queue changes; the payload names the operation."""
+CHORE_CHANNEL = "pupload_chore"
+"""Notified when there is something for controllers to do; who only queues attempts does not wake them."""
+
+
+class ChoreKind(StrEnum):
+    """What a controller does itself, soon. No tier can be called so."""
+
+    CALL = "chore:call"
+    """Start the run of a node that calls a flow; queued and withdrawn as the node's attempt."""
+    STOP = "chore:stop"
+    ENDED = "chore:ended"
+    EVALUATE = "chore:evaluate"
+
 
 _DUE_TIERS = """
 SELECT tier FROM unnest($1::text[]) AS tier
@@ -45,13 +60,48 @@ _CLAIMER = QueueManagerId(uuid.uuid4())
 
 @dataclass(frozen=True, slots=True)
 class QueuedAttempt:
-    """An attempt that waits for a worker. Units: `delay_s` seconds before it may be claimed."""
+    """An attempt that waits for a worker of its tier, or for a controller. Units: `delay_s` seconds before it may be
+    claimed."""
 
     run_id: str
     node_id: str
     attempt: int
     tier: str
     delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Something to do about a run, or about one attempt of it."""
+
+    kind: ChoreKind
+    run_id: str
+    node_id: str = ""
+    attempt: int = 0
+
+
+async def enqueue_chores(connection: Connection, chores: Sequence[Chore]) -> None:
+    """Queue the chores; one that is queued already is not queued again."""
+    if not chores:
+        return
+    await _queries(connection).enqueue(
+        [chore.kind.value for chore in chores],
+        [json.dumps([chore.run_id, chore.node_id, chore.attempt]).encode() for chore in chores],
+        [0] * len(chores),
+        dedupe_key=[f"{chore.kind}/{chore.run_id}/{chore.node_id}/{chore.attempt}" for chore in chores],
+        on_conflict="skip",
+    )
+
+
+async def call_controllers(connection: Connection) -> None:
+    """Tell the controllers, at the commit, that there are chores."""
+    await connection.execute("SELECT pg_notify($1, '')", CHORE_CHANNEL)
+
+
+async def take_chore(connection: Connection) -> Chore | None:
+    """The next chore, gone from the queue when the transaction commits."""
+    taken = await take(connection, [kind.value for kind in ChoreKind])
+    return Chore(ChoreKind(taken.tier), taken.run_id, taken.node_id, taken.attempt) if taken else None
 
 
 async def enqueue(connection: Connection, attempts: Sequence[QueuedAttempt]) -> None:

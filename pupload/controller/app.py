@@ -12,9 +12,13 @@ from aiohttp import web
 from pupload.config import ControllerConfig
 from pupload.controller.accounts import Accounts, Prices, charge
 from pupload.controller.calls import Calls
+from pupload.controller.children import Children
+from pupload.controller.chores import Chores
+from pupload.controller.chores import follow as queue_chores
 from pupload.controller.claims import Claims
 from pupload.controller.delivery import Delivery
 from pupload.controller.digests import Digests
+from pupload.controller.evaluations import Evaluations
 from pupload.controller.files import Files
 from pupload.controller.flows import Flows
 from pupload.controller.hooks import Hooks
@@ -25,20 +29,27 @@ from pupload.controller.nodedefs import NodeDefRegistry
 from pupload.controller.outputs import Outputs
 from pupload.controller.publishing import Publishing
 from pupload.controller.reconcile import Look, Reconciler
+from pupload.controller.references import References
 from pupload.controller.removal import Removal, note_lifetimes
+from pupload.controller.replay import Replays
 from pupload.controller.reports import Reports
 from pupload.controller.routes import (
     account,
     calls,
+    evals,
     events,
     files,
     flows,
     hooks,
     nodedefs,
     reference,
+    replay,
     runs,
     server,
     sessions,
+    steps,
+    tools,
+    trace,
     uploads,
     webhooks,
     worker,
@@ -50,9 +61,11 @@ from pupload.controller.sessions import Sessions
 from pupload.controller.signals import Signals
 from pupload.controller.signing import Signer, signing_secrets
 from pupload.controller.state import PARTS, Parts
+from pupload.controller.steps import Steps
 from pupload.controller.stores import Stores
 from pupload.controller.submission import Submission
 from pupload.controller.tools import Tools
+from pupload.controller.trace import Traces
 from pupload.controller.uploads import Uploads
 from pupload.controller.views import Views
 from pupload.controller.webhooks import Webhooks, note_webhooks
@@ -71,6 +84,8 @@ _POST_S = 15.0
 
 ROUTES = [
     *reference.ROUTES,
+    *replay.ROUTES,
+    *steps.ROUTES,
     *calls.ROUTES,
     *runs.ROUTES,
     *uploads.ROUTES,
@@ -78,6 +93,9 @@ ROUTES = [
     *webhooks.ROUTES,
     *files.ROUTES,
     *sessions.ROUTES,
+    *tools.ROUTES,
+    *trace.ROUTES,
+    *evals.ROUTES,
     *events.ROUTES,
     *worker.ROUTES,
     *server.ROUTES,
@@ -131,11 +149,11 @@ def wire(config: ControllerConfig, database: Database, stores: Mapping[str, Stor
     box = secret_box(config)
     prices = Prices(config, tiers)
     followers: list[Follower] = [partial(charge, prices)] if prices else []
-    followers += [note_lifetimes, note_webhooks]
+    followers += [note_lifetimes, note_webhooks, queue_chores]
     service = Service(database, followers)
     known = Stores(stores, database, service.plans, box)
     signals = Signals(database.dsn, enabled=config.notifications)
-    tools = Tools(config, service)
+    client_tools = Tools(config, service)
     uploads = Uploads(config, service, known)
     multiparts = Multiparts(config, service, known, uploads)
     hooks = Hooks(config, uploads, box)
@@ -150,10 +168,15 @@ def wire(config: ControllerConfig, database: Database, stores: Mapping[str, Stor
     looks += [*stored_files.looks(), *intake.looks()]
     sessions_kept = Sessions(config, service, known)
     looks += sessions_kept.looks()
-    submission = Submission(config, service, known, uploads, intake, accounts, internet, box, tiers)
+    submission = Submission(config, service, known, uploads, intake, accounts, internet, box, tiers, kept.named)
+    children = Children(service, known, submission, kept.named)
+    evaluations = Evaluations(service, known, signals, submission, children)
+    chores = Chores(config, service, signals, children, evaluations)
+    looks += chores.looks()
     looks.append((removal.expired_objects, 10 * config.reconcile_s))
     looks.append((multiparts.look, 10 * config.reconcile_s))
     views = Views(config, service, known, uploads, hooks)
+    by_request = Calls(config, service, signals, kept, sessions_kept, submission)
     signer = Signer(signing_secrets(config))
     return Parts(
         config=config,
@@ -166,20 +189,25 @@ def wire(config: ControllerConfig, database: Database, stores: Mapping[str, Stor
         webhooks=Webhooks(database),
         delivery=Delivery(config, database, views, internet, signals, signer),
         submission=submission,
-        calls=Calls(config, service, signals, kept, sessions_kept, submission),
+        calls=by_request,
         outputs=Outputs(config, service, known),
         sessions=sessions_kept,
         views=views,
         removal=removal,
         claims=Claims(config, service, known, signals, tiers),
-        reports=Reports(service, known, tools),
-        tools=tools,
+        replays=Replays(service, submission, by_request, box),
+        steps=Steps(service, kept, submission, by_request, views, References(box)),
+        reports=Reports(service, known, client_tools),
+        tools=client_tools,
+        traces=Traces(service),
         keys=Keys(config, database),
         accounts=accounts,
         looks=looks,
         flows=kept,
         publishing=Publishing(database, kept, Digests(config), box),
         nodedefs=registry,
+        chores=chores,
+        evaluations=evaluations,
         files=stored_files,
         tiers=tiers,
     )
@@ -198,7 +226,7 @@ def application(parts: Parts) -> web.Application:
 async def _look(config: ControllerConfig, parts: Parts) -> None:
     reconciler = Reconciler(config, parts.service, parts.removal, list(parts.tiers), parts.looks)
     async with asyncio.TaskGroup() as group:
-        for run in (parts.signals.run, parts.uploads.run, parts.delivery.run, reconciler.run):
+        for run in (parts.signals.run, parts.uploads.run, parts.delivery.run, parts.chores.run, reconciler.run):
             group.create_task(_keep_running(run))
 
 

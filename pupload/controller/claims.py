@@ -6,7 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 from random import random
@@ -14,15 +14,18 @@ from random import random
 import asyncpg
 
 from pupload.config import ControllerConfig
+from pupload.controller.folders import Kept, lend
 from pupload.controller.objects import inputs_of
 from pupload.controller.secrets import token_digest
 from pupload.controller.service import Service
 from pupload.controller.signals import QUEUE, Signals, worker_topic
 from pupload.controller.stores import Stores
+from pupload.controller.tools import FIRST_TIME, Going, going, sheet_for, state_folder
+from pupload.controller.turns import WAIT_S, Seat, Turn, lent, turn_of
 from pupload.db.pool import Connection, Database
 from pupload.db.sql import SQL
-from pupload.errors import Conflict, NotFound, PuploadError, Unauthorized
-from pupload.flow.plan import Binding, Edge, NodeID, NodePlan, Plan, Reason
+from pupload.errors import Conflict, LostLease, NotFound, PuploadError, Unauthorized
+from pupload.flow.plan import DEFAULT_STORE, Binding, Edge, NodeID, NodePlan, Plan, Reason
 from pupload.protocol import (
     Assignment,
     AttemptRef,
@@ -38,10 +41,10 @@ from pupload.protocol import (
     StopOrder,
     Welcome,
 )
-from pupload.queue import QueuedAttempt, next_due_s, take
+from pupload.queue import QueuedAttempt, enqueue, next_due_s, take
 from pupload.run.commands import Step
 from pupload.run.events import Event, NodeClaimed, NodeFailed, NodeReleased
-from pupload.run.state import Artifact, RunID
+from pupload.run.state import Artifact, RunID, tries
 from pupload.tiers import Tier, fits, reserve
 
 _LOG = logging.getLogger(__name__)
@@ -66,6 +69,10 @@ class _Taken:
     node: NodePlan
     ref: AttemptRef
     inputs: Mapping[Edge, Artifact]
+    seat: Seat | None = None
+    folders: tuple[Kept, ...] = ()
+    goes_on: Going = FIRST_TIME
+    counts_as: int = 0
 
 
 class _Nothing(Enum):
@@ -181,14 +188,28 @@ class Claims:
             return _Nothing.EMPTY
         run_id, node_id = RunID(queued.run_id), NodeID(queued.node_id)
         try:
+            plan = await self._service.plans.get(connection, run_id)
+            turn = turn_of(plan, run_id, plan.nodes[node_id])
             step = await self._service.apply_in(
-                connection, run_id, lambda at: NodeClaimed(at, node_id, queued.attempt, worker.name)
+                connection,
+                run_id,
+                lambda at: NodeClaimed(at, node_id, queued.attempt, worker.name),
+                guard=turn.has_come if turn else None,
             )
         except NotFound:
             return _Nothing.STALE
+        except LostLease:
+            # Not its turn yet: others' attempts are looked at meanwhile.
+            await enqueue(connection, [replace(queued, delay_s=WAIT_S)])
+            return _Nothing.STALE
         if step.stale:
             return _Nothing.STALE
-        return await self._lease(connection, worker, instance, queued, step)
+        taken = await self._lease(connection, worker, instance, queued, step)
+        return await self._seated(connection, taken, turn) if turn else taken
+
+    async def _seated(self, connection: Connection, taken: _Taken, turn: Turn) -> _Taken:
+        seat = await turn.sit(connection, taken.ref)
+        return replace(taken, seat=seat, folders=(*taken.folders, lent(seat, self._config))) if seat else taken
 
     async def _lease(
         self, connection: Connection, worker: KnownWorker, instance: str, queued: QueuedAttempt, step: Step
@@ -210,7 +231,12 @@ class Claims:
         )
         if inserted is None:
             raise _replaced()
-        return _Taken(step.run.plan, node, ref, await inputs_of(connection, ref.run_id, node))
+        inputs = await inputs_of(connection, ref.run_id, node)
+        begun = step.run.nodes[node.id]
+        goes_on = await going(connection, ref, begun.rounds)
+        folders = tuple(state_folder(node, goes_on, self._config))
+        counts_as = tries(begun.attempt, begun.rounds, begun.asked)
+        return _Taken(step.run.plan, node, ref, inputs, None, folders, goes_on, counts_as)
 
     async def _answerable(self, taken: _Taken) -> Assignment | None:
         """What the worker is to do; None, and a failed attempt that says why, when that cannot be put together."""
@@ -260,11 +286,13 @@ class Claims:
             uses=node.uses,
             image=node.image,
             argv=list(node.argv) if node.argv is not None else None,
-            env=dict(node.env),
+            env={**node.env, **(taken.seat.env if taken.seat else {})},
             flags=dict(node.flags),
             flag_names=list(node.flag_names),
             inputs=[await self._input(taken, binding) for binding in node.inputs],
             outputs=[_output(plan, node, binding) for binding in node.outputs],
+            folders=[lend(kept, self._stores.server(DEFAULT_STORE)) for kept in taken.folders],
+            session_id=plan.session_id,
             tier=node.tier,
             timeout_s=node.timeout_s,
             network=node.network,
@@ -272,6 +300,9 @@ class Claims:
             access=node.access,
             log_limit_bytes=self._config.log_bytes,
             live_log_limit_bytes=self._config.live_log_bytes,
+            tools=sheet_for(plan, node, taken.goes_on),
+            snapshot_bytes=self._config.snapshot_bytes if plan.trace else 0,
+            counts_as=taken.counts_as,
         )
 
     async def _input(self, taken: _Taken, binding: Binding) -> InputSpec:
@@ -287,7 +318,7 @@ class Claims:
         artifact = taken.inputs.get(edge)
         if artifact is None:
             return None
-        store = await self._stores.of_run(RunID(taken.ref.run_id), artifact.store)
+        store = await self._stores.of_artifact(RunID(taken.ref.run_id), artifact)
         return ObjectRef(
             url=store.sign_get(artifact.key, taken.node.timeout_s + _SIGNING_MARGIN_S, public=False),
             size_bytes=artifact.size_bytes,

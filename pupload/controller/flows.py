@@ -10,6 +10,7 @@ import asyncpg
 
 from pupload.answers import DifferenceAnswer, FlowAnswer, FlowComparison, FlowPage, FlowSummary
 from pupload.config import ControllerConfig
+from pupload.controller.callees import NamedFlows
 from pupload.controller.digests import exact
 from pupload.controller.documents import Kept, keep, lacks_secrets, with_known_secrets
 from pupload.controller.nodedefs import NodeDefRegistry
@@ -19,6 +20,7 @@ from pupload.controller.submission import Definition
 from pupload.db.pool import Connection, Database
 from pupload.db.sql import SQL
 from pupload.errors import InvalidRequest, NotFound
+from pupload.flow.callee import Callees
 from pupload.flow.compare import Compared, compare
 from pupload.flow.model import Flow
 from pupload.flow.names import FLOW_NAME
@@ -72,6 +74,7 @@ class Flows:
     ) -> None:
         self._config, self._database, self._stores = config, database, stores
         self._registry, self._box, self._tiers = registry, box, tiers
+        self.named = NamedFlows(self.resolve, stores, tiers)
 
     async def resolve(self, name: str, version: str | None = None) -> Definition:
         """What a call of the flow runs: without a version production, else the newest published, else the draft.
@@ -164,15 +167,16 @@ class Flows:
 
     async def findings(self, flow: Flow, defs: Sequence[NodeDef]) -> list[Finding]:
         """Everything that is wrong with these documents, on this server."""
-        return await asyncio.to_thread(self._check, flow, await self.complete(flow, defs))
+        callees = await self.named.callees(flow, kept=True)
+        return await asyncio.to_thread(self._check, flow, await self.complete(flow, defs), callees)
 
-    def _check(self, flow: Flow, defs: Sequence[NodeDef]) -> list[Finding]:
+    def _check(self, flow: Flow, defs: Sequence[NodeDef], callees: Callees) -> list[Finding]:
         from pupload.flow.check import check
 
-        names = self._stores.names()
-        return check(flow, defs, tiers=self._tiers, stores=names, max_nodes=self._config.max_nodes)
+        names, most = self._stores.names(), self._config.max_nodes
+        return check(flow, defs, tiers=self._tiers, stores=names, max_nodes=most, callees=callees)
 
-    def digest(self, definition: Definition) -> str:
+    def digest(self, definition: Definition, callees: Callees) -> str:
         """The hash of a definition in which `findings` finds no error."""
         from pupload.flow.compile import open_plan
 
@@ -182,6 +186,7 @@ class Flows:
             tiers=self._tiers,
             node_timeout_s=self._config.node_timeout_s,
             stores=self._stores.names(),
+            callees=callees,
         ).digest
 
 

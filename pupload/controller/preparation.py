@@ -9,6 +9,8 @@ from pydantic import JsonValue
 
 from pupload.config import ControllerConfig
 from pupload.errors import InvalidFlow, InvalidRequest
+from pupload.flow.callee import NO_CALLEES, Callees, pinned
+from pupload.flow.evals import chosen
 from pupload.flow.load import FlowDocuments
 from pupload.flow.message import inputs_with_message
 from pupload.flow.model import Flow
@@ -18,6 +20,7 @@ from pupload.flow.parameters import refuse_reserved
 from pupload.flow.partial import needed_for
 from pupload.flow.plan import Edge, NodeID, Plan
 from pupload.flow.request import RunRequest
+from pupload.flow.tools import equipped
 from pupload.tiers import Tier
 from pupload.units import parse_duration
 
@@ -50,7 +53,14 @@ class Preparation:
         self._config, self._tiers = config, tiers
 
     def prepare(
-        self, flow: Flow, defs: Sequence[NodeDef], request: RunRequest, *, stores: Collection[str], digest: str = ""
+        self,
+        flow: Flow,
+        defs: Sequence[NodeDef],
+        request: RunRequest,
+        *,
+        stores: Collection[str],
+        digest: str = "",
+        callees: Callees = NO_CALLEES,
     ) -> Prepared:
         """The run that this request makes of this definition. `digest` is the definition's, "" for one to be found.
 
@@ -59,26 +69,29 @@ class Preparation:
         refuse_reserved(flow.parameters, request.parameters)
         overrides = read_overrides(request.overrides, flow, defs) if request.overrides else {}
         changed, changed_defs = apply_overrides(flow, defs, overrides) if overrides else (flow, defs)
-        plan = self._compile(changed, changed_defs, request, stores)
+        plan = self._compile(changed, changed_defs, request, stores, callees)
         if not digest:
-            digest = self._compile(flow, defs, request, stores).digest if overrides else plan.digest
+            digest = self._compile(flow, defs, request, stores, callees).digest if overrides else plan.digest
         return Prepared(
             plan=plan,
             digest=digest,
             inputs=inputs_with_message(plan, request.inputs, request.message),
             only=needed_for(plan, request.only_nodes) if request.only_nodes else None,
             timeout=self._timeout(plan, request),
-            documents=FlowDocuments(flow=flow, node_defs=list(defs)).model_dump_json(by_alias=True, exclude_unset=True),
+            documents=_documents(pinned(flow, callees) if callees else flow, defs),
             request=request.model_dump_json(by_alias=True, exclude_unset=True, exclude=_BULK),
             echo=_echo(flow, request, overrides),
         )
 
-    def _compile(self, flow: Flow, defs: Sequence[NodeDef], request: RunRequest, stores: Collection[str]) -> Plan:
+    def _compile(
+        self, flow: Flow, defs: Sequence[NodeDef], request: RunRequest, stores: Collection[str], callees: Callees
+    ) -> Plan:
         # networkx takes half a second to import, which a controller that only answers need not pay.
         from pupload.flow.check import check, errors_in
         from pupload.flow.compile import compile_plan
 
-        findings = check(flow, defs, tiers=self._tiers, stores=stores, max_nodes=self._config.max_nodes)
+        most = self._config.max_nodes
+        findings = check(flow, defs, tiers=self._tiers, stores=stores, max_nodes=most, callees=callees)
         if errors_in(findings):
             wrong = len(errors_in(findings))
             raise InvalidFlow(f"the flow has {wrong} {'error' if wrong == 1 else 'errors'}", details=findings)
@@ -89,13 +102,19 @@ class Preparation:
             stores=stores,
             node_timeout_s=self._config.node_timeout_s,
             parameters=request.parameters,
+            callees=callees,
         )
-        return replace(plan, max_restarts=self._config.restarts)
+        plan = replace(plan, max_restarts=self._config.restarts, evals=chosen(plan.evals, request.evals))
+        return equipped(plan, request)
 
     def _timeout(self, plan: Plan, request: RunRequest) -> timedelta:
         """The flow's, or this server's; the request can only shorten it."""
         longest = timedelta(seconds=plan.timeout_s or self._config.run_timeout_s)
         return min(longest, duration_of("Timeout", request.timeout)) if request.timeout else longest
+
+
+def _documents(flow: Flow, defs: Sequence[NodeDef]) -> str:
+    return FlowDocuments(flow=flow, node_defs=list(defs)).model_dump_json(by_alias=True, exclude_unset=True)
 
 
 def duration_of(member: str, text: str) -> timedelta:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import asyncpg
 
@@ -14,7 +15,8 @@ from pupload.controller.secrets import SecretBox
 from pupload.controller.submission import Definition
 from pupload.db.pool import Connection, Database
 from pupload.db.sql import SQL
-from pupload.errors import InvalidFlow
+from pupload.errors import Conflict, InvalidFlow
+from pupload.flow.callee import Callees, exact_reference, pinned
 from pupload.flow.model import Flow
 from pupload.flow.nodedef import NodeDef
 from pupload.flow.rules.rule import Severity
@@ -30,13 +32,18 @@ class Publishing:
         """The version that holds the draft as it is now, and whether it is new.
 
         A draft that is as the newest version, to the image, is that version.
-        Errors: NotFound; InvalidFlow with all findings.
+        A flow that it names is named at one version from now on.
+        Errors: NotFound; InvalidFlow with all findings; Conflict where a flow that it names is not published.
         """
         draft = await self._flows.resolve(name, DRAFT)
         await self._require_valid(draft)
+        callees = await self._flows.named.callees(draft.flow, kept=True)
+        _require_published(callees)
+        draft = replace(draft, flow=pinned(draft.flow, callees))
+        callees = {exact_reference(callee): callee for callee in callees.values()}
         found = await self._digests.find(_images_used(draft.flow, draft.defs))
         exactly = Definition(draft.flow, exact(draft.defs, found.images))
-        digest = await asyncio.to_thread(self._flows.digest, exactly)
+        digest = await asyncio.to_thread(self._flows.digest, exactly, callees)
         kept = keep(draft.flow, draft.defs, self._box)
 
         async def write(connection: Connection) -> tuple[int, bool]:
@@ -108,6 +115,12 @@ class Publishing:
             rows = await connection.fetch(SQL["list_versions"], name, before, limit + 1)
         found = [FlowVersionSummary(**_summary(row)) for row in rows[:limit]]
         return FlowVersionPage(versions=found, next_cursor=str(found[-1].version) if len(rows) > limit else "")
+
+
+def _require_published(callees: Callees) -> None:
+    drafts = sorted(callee.name for callee in callees.values() if callee.version == DRAFT)
+    if drafts:
+        raise Conflict(f"it names the draft of flow {drafts[0]}, which may change; publish that", code="NAMES_DRAFT")
 
 
 def _images_used(flow: Flow, defs: Sequence[NodeDef]) -> list[str]:

@@ -14,7 +14,7 @@ from random import random
 from pupload import queue
 from pupload.config import ControllerConfig
 from pupload.controller.removal import Removal
-from pupload.controller.service import Service
+from pupload.controller.service import Service, queue_of
 from pupload.db.pool import Connection
 from pupload.db.sql import SQL
 from pupload.errors import DatabaseUnavailable, LostLease, NotFound, PuploadError
@@ -105,7 +105,7 @@ class Reconciler:
     async def _queue_again(self, run_id: RunID, node: NodeID, attempt: int) -> None:
         async def enqueue(connection: Connection) -> None:
             plan = await self._service.plans.get(connection, run_id)
-            await queue.enqueue(connection, [QueuedAttempt(run_id, node, attempt, plan.nodes[node].tier.name)])
+            await queue.enqueue(connection, [QueuedAttempt(run_id, node, attempt, queue_of(plan.nodes[node]))])
 
         await self._service.database.transact(enqueue)
 
@@ -128,7 +128,7 @@ class Reconciler:
 
     async def queue_history(self) -> None:
         """The queue engine's own log, which nobody reads."""
-        await self._service.database.transact(lambda connection: queue.forget_history(connection, self._tiers))
+        await self._service.database.transact(lambda connection: queue.forget_history(connection, [*self._tiers, *queue.ChoreKind]))
 
 
 @contextmanager

@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from random import random
 
+from pupload.controller.folders import folder_key
 from pupload.controller.objects import attempt_key, inputs_of, log_key, own_key
 from pupload.controller.service import Service
 from pupload.controller.stores import Stores
+from pupload.controller.tools import Counted, Tools
+from pupload.controller.turns import keep_session
 from pupload.db.pool import Connection, Database
 from pupload.db.runs import append_records, lock_run
 from pupload.db.sql import SQL
@@ -31,15 +34,16 @@ from pupload.protocol import (
     level_of,
 )
 from pupload.run.commands import Record, RecordType
-from pupload.run.events import Event, NodeFailed, NodeReleased, NodeSucceeded
+from pupload.run.events import Event, NodeAsked, NodeFailed, NodeReleased, NodeSucceeded
 from pupload.run.state import Artifact, RunID
+from pupload.stores.base import Store
 
 
 class Reports:
     """Takes what workers tell of their attempts."""
 
-    def __init__(self, service: Service, stores: Stores) -> None:
-        self._service, self._stores = service, stores
+    def __init__(self, service: Service, stores: Stores, tools: Tools) -> None:
+        self._service, self._stores, self._tools = service, stores, tools
 
     @property
     def _database(self) -> Database:
@@ -63,13 +67,14 @@ class Reports:
             gets=[await self._signed_get(sign, inputs, edge) for edge in sign.gets],
             puts=[await self._signed_put(plan, sign, wish) for wish in sign.puts],
             log=await self._signed_log(sign, sign.log) if sign.log else None,
+            folders=[self._signed_folder(plan, sign, wish) for wish in sign.folders],
         )
 
     async def _signed_get(self, sign: Sign, inputs: Mapping[Edge, Artifact], edge: str) -> SignedGet:
         artifact = inputs.get(Edge(edge))
         if artifact is None:
             raise NotFound(f"node {sign.ref.node_id!r} has nothing on an input edge {edge!r}")
-        store = await self._stores.of_run(RunID(sign.ref.run_id), artifact.store)
+        store = await self._stores.of_artifact(RunID(sign.ref.run_id), artifact)
         return SignedGet(edge=edge, url=store.sign_get(artifact.key, sign.expires_s, public=False))
 
     async def _signed_put(self, plan: Plan, sign: Sign, wish: PutWish) -> SignedPut:
@@ -80,17 +85,12 @@ class Reports:
     async def _signed_log(self, sign: Sign, wish: PutWish) -> SignedPut:
         return await self._signed(sign, wish, DEFAULT_STORE, log_key(sign.ref))
 
+    def _signed_folder(self, plan: Plan, sign: Sign, wish: PutWish) -> SignedPut:
+        key = folder_key(plan.session_id, sign.ref, wish.edge)
+        return _signed_put(self._stores.server(DEFAULT_STORE), sign, wish, key)
+
     async def _signed(self, sign: Sign, wish: PutWish, store_name: str, key: str) -> SignedPut:
-        store = await self._stores.of_run(RunID(sign.ref.run_id), store_name)
-        signed = store.sign_put(
-            key,
-            sign.expires_s,
-            public=False,
-            size_bytes=wish.size_bytes,
-            md5=wish.md5,
-            content_type=wish.content_type,
-        )
-        return SignedPut(edge=wish.edge, url=signed.url, headers=dict(signed.headers), key=key)
+        return _signed_put(await self._stores.of_run(RunID(sign.ref.run_id), store_name), sign, wish, key)
 
     async def lines(self, lines: Lines) -> None:
         """Record log lines and progress of an attempt that holds its lease.
@@ -109,24 +109,29 @@ class Reports:
         """
         run_id = RunID(finish.ref.run_id)
         try:
-            artifacts = await self._place(finish) if finish.outcome is Outcome.SUCCEEDED else ()
-            await self._database.transact(lambda connection: self._finish_in(connection, run_id, finish, artifacts))
+            counted, artifacts = await self._weigh(finish)
+            await self._database.transact(lambda connection: self._finish_in(connection, run_id, counted, artifacts))
         except NotFound as error:
             raise LostLease("the run of this attempt is gone") from error
 
     async def _finish_in(
-        self, connection: Connection, run_id: RunID, finish: Finish, artifacts: tuple[Artifact, ...]
+        self, connection: Connection, run_id: RunID, weighed: Counted, artifacts: tuple[Artifact, ...]
     ) -> None:
-        if finish.lines:
-            await append_records(connection, run_id, [log_record(finish.ref, line) for line in finish.lines])
+        finish = weighed.finish
         changed = await self._changed_input(connection, run_id, finish)
         counted = _failed_by_change(finish, changed) if changed else await self._with_version(connection, finish)
-        await self._service.apply_in(
+        if counted.folders:
+            counted = await self._kept(connection, run_id, counted)
+        if counted.lines:
+            await append_records(connection, run_id, [log_record(finish.ref, line) for line in counted.lines])
+        ended = Counted(counted, weighed.calls, "" if changed else weighed.code)
+        step = await self._service.apply_in(
             connection,
             run_id,
-            lambda at: _event(counted, at, artifacts),
+            lambda at: _event(ended, at, artifacts),
             guard=lambda guarded: _end_attempt(guarded, counted),
         )
+        await self._tools.record(connection, ended, step)
 
     async def _changed_input(self, connection: Connection, run_id: RunID, finish: Finish) -> str:
         """The first edge fed from outside whose bytes are not those that an earlier reader found; "" for none."""
@@ -139,6 +144,17 @@ class Reports:
             if same is None:
                 return found.edge
         return ""
+
+    async def _kept(self, connection: Connection, run_id: RunID, finish: Finish) -> Finish:
+        """The finish as it counts once the folders that the attempt has changed are kept.
+
+        Nothing is kept for a run that is ending: the attempt comes to nothing there.
+        """
+        plan = await self._service.plans.get(connection, run_id)
+        locked = await lock_run(connection, run_id)
+        if locked.row["ending"] is not None or locked.row["finished_at"] is not None:
+            return finish
+        return await keep_session(connection, plan, finish, locked.now)
 
     async def _with_version(self, connection: Connection, finish: Finish) -> Finish:
         """The finish, saying which version of the flow it was that wanted an exact image which is not there."""
@@ -154,13 +170,21 @@ class Reports:
         advice = "bring it back, or publish the flow again"
         return finish.model_copy(update={"message": f"{finish.message}; {published}: {advice}"})
 
-    async def _place(self, finish: Finish) -> tuple[Artifact, ...]:
-        """The attempt's objects as artifacts; a well with a key of its own gets a copy there, by the store itself."""
+    async def _weigh(self, finish: Finish) -> tuple[Counted, tuple[Artifact, ...]]:
+        """The end as it counts, and the attempt's objects as artifacts.
+
+        A well with a key of its own gets a copy there, by the store itself.
+        """
+        if finish.outcome not in {Outcome.SUCCEEDED, Outcome.ASKED}:
+            return Counted(finish), ()
         async with self._database.connection() as connection:
             await _check_lease(connection, finish.ref)
             plan = await self._service.plans.get(connection, RunID(finish.ref.run_id))
+            counted = await self._tools.counted(connection, plan, finish)
+        if counted.finish.outcome is not Outcome.SUCCEEDED:
+            return counted, ()
         _require_every_output(plan, finish)
-        return tuple([await self._artifact(plan, finish.ref, found) for found in finish.outputs])
+        return counted, tuple([await self._artifact(plan, finish.ref, found) for found in finish.outputs])
 
     async def _artifact(self, plan: Plan, ref: AttemptRef, found: OutputFound) -> Artifact:
         edge, run_id = plan.edges[Edge(found.edge)], RunID(ref.run_id)
@@ -179,6 +203,18 @@ class Reports:
             node=NodeID(ref.node_id),
             attempt=ref.attempt,
         )
+
+
+def _signed_put(store: Store, sign: Sign, wish: PutWish, key: str) -> SignedPut:
+    signed = store.sign_put(
+        key,
+        sign.expires_s,
+        public=False,
+        size_bytes=wish.size_bytes,
+        md5=wish.md5,
+        content_type=wish.content_type,
+    )
+    return SignedPut(edge=wish.edge, url=signed.url, headers=dict(signed.headers), key=key)
 
 
 async def _record_lines(connection: Connection, lines: Lines) -> None:
@@ -211,7 +247,8 @@ def _progress_record(ref: AttemptRef, percent: float) -> Record:
     return Record(RecordType.NODE_PROGRESS, NodeID(ref.node_id), {"Attempt": ref.attempt, "Progress": percent})
 
 
-def _event(finish: Finish, at: datetime, artifacts: tuple[Artifact, ...]) -> Event:
+def _event(counted: Counted, at: datetime, artifacts: tuple[Artifact, ...]) -> Event:
+    finish = counted.finish
     node, attempt = NodeID(finish.ref.node_id), finish.ref.attempt
     match finish.outcome:
         case Outcome.SUCCEEDED:
@@ -228,7 +265,10 @@ def _event(finish: Finish, at: datetime, artifacts: tuple[Artifact, ...]) -> Eve
                 finish.exit_code,
                 final=finish.final,
                 jitter=random(),  # noqa: S311 - spreads retries, guards nothing
+                code=counted.code,
             )
+        case Outcome.ASKED:
+            return NodeAsked(at, node, attempt, tuple(call.wire() for call in counted.calls), finish.exit_code)
         case Outcome.RELEASED:
             return NodeReleased(at, node, attempt)
 
@@ -267,6 +307,7 @@ async def _end_attempt(connection: Connection, finish: Finish) -> bool:
         sum(found.size_bytes for found in finish.inputs),
         sum(found.size_bytes for found in finish.outputs),
         json.dumps(finish.timings),
+        json.dumps([snapshot.wire() for snapshot in finish.snapshots]) if finish.snapshots else None,
     )
     return ended is not None
 

@@ -8,8 +8,10 @@ from aiohttp import web
 from pupload.config import ControllerConfig
 from pupload.controller.accounts import Accounts
 from pupload.controller.calls import Calls
+from pupload.controller.chores import Chores
 from pupload.controller.claims import Claims
 from pupload.controller.delivery import Delivery
+from pupload.controller.evaluations import Evaluations
 from pupload.controller.files import Files
 from pupload.controller.flows import Flows
 from pupload.controller.hooks import Hooks
@@ -20,13 +22,16 @@ from pupload.controller.outputs import Outputs
 from pupload.controller.publishing import Publishing
 from pupload.controller.reconcile import Look
 from pupload.controller.removal import Removal
+from pupload.controller.replay import Replays
 from pupload.controller.reports import Reports
 from pupload.controller.service import Service
 from pupload.controller.sessions import Sessions
 from pupload.controller.signals import Signals
+from pupload.controller.steps import Steps
 from pupload.controller.stores import Stores
 from pupload.controller.submission import Submission
 from pupload.controller.tools import Tools
+from pupload.controller.trace import Traces
 from pupload.controller.uploads import Uploads
 from pupload.controller.views import Views
 from pupload.controller.webhooks import Webhooks
@@ -54,13 +59,18 @@ class Parts:
     removal: Removal
     claims: Claims
     reports: Reports
+    replays: Replays
+    steps: Steps
     tools: Tools
+    traces: Traces
     keys: Keys
     accounts: Accounts
     looks: Sequence[Look]
     flows: Flows
     publishing: Publishing
     nodedefs: NodeDefRegistry
+    chores: Chores
+    evaluations: Evaluations
     files: Files
     tiers: Mapping[str, Tier]
 

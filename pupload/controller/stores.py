@@ -71,7 +71,7 @@ class Stores:
 
         Errors: as `of_run`.
         """
-        if artifact.store in self._server or not is_run(artifact.origin):
+        if not is_run(artifact.origin):
             return await self.of_run(run_id, artifact.store)
         try:
             return await self.of_run(RunID(artifact.origin), artifact.store)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from pupload.config import ControllerConfig
 from pupload.controller.accounts import Accounts
-from pupload.controller.intake import Intake, NewInputs
+from pupload.controller.callees import NamedFlows
+from pupload.controller.intake import Intake, NewInputs, StoreOf
 from pupload.controller.objects import upload_key
 from pupload.controller.preparation import Preparation, Prepared
 from pupload.controller.secrets import SecretBox
@@ -51,8 +52,8 @@ class Start:
 
     `kept` are nodes that an earlier run has been through, `present` the objects that need not be made again, by edge.
     `only` are the nodes that may run, None for those that the request names. `called` is a start by a request that
-    must bring what only a request can: the value of a primary input without a source. `sha256` is that of the whole
-    request; it goes with the key.
+    must bring what only a request can: the value of a primary input without a source. `closed` says that no input comes
+    later: what is not there at the start stays absent. `sha256` is that of the whole request; it goes with the key.
     """
 
     definition: Definition
@@ -61,6 +62,7 @@ class Start:
     present: Mapping[Edge, Artifact] = field(default_factory=dict)
     only: frozenset[NodeID] | None = None
     called: bool = False
+    closed: bool = False
     session_id: str = ""
     session_is_new: bool = False
     caller: Caller | None = None
@@ -85,7 +87,9 @@ class Submission:
         internet: Web,
         box: SecretBox,
         tiers: Mapping[str, Tier],
+        named: NamedFlows,
     ) -> None:
+        self._named = named
         self._config, self._service, self._stores, self._uploads = config, service, stores, uploads
         self._intake, self._accounts, self._internet, self._box = intake, accounts, internet, box
         self._preparation = Preparation(config, tiers)
@@ -99,30 +103,26 @@ class Submission:
         earlier = await self._service.earlier(start.idempotency_key, start.sha256)
         if earlier is not None:
             return earlier
-        flow = start.definition.flow
-        prepared = await asyncio.to_thread(
-            self._preparation.prepare,
-            flow,
-            start.definition.defs,
-            start.request,
-            stores=self._stores.names(),
-            digest=start.definition.digest,
-        )
+        prepared = await self.prepare(start.definition, start.request)
         callback = callback_of(start.request, self._internet)
         plan = replace(prepared.plan, callback=callback, session_id=start.session_id)
         _require_runnable(plan, egress=self._config.allow_egress)
         idle = _idle(plan, start, prepared.only)
+        if idle - start.kept:
+            # Of a part of a flow, no evaluation of the whole is true.
+            plan = replace(plan, evals=())
         _require_message(start, prepared, idle)
-        secrets = {store.name: store.read_params().secret_key.get_secret_value() for store in _declared(flow)}
+        secrets = _secrets(start.definition.flow)
         await self._require_servable(plan)
         await self._accounts.require(start.account, plan)
         await self._require_stores(plan, secrets)
         run_id = new_run_id()
         static = await self._static_artifacts(run_id, plan, secrets, idle)
-        given = NewInputs(run_id, plan, prepared.inputs, start.account, secrets)
+        given = NewInputs(run_id, _given_to(plan, start.kept), prepared.inputs, start.account, secrets)
         taken = await self._intake.take(given, lambda name: self._store(plan, secrets, name))
         present = {**start.present, **{artifact.edge: artifact for artifact in (*static, *taken.artifacts)}}
-        beginning = Beginning(tuple(present.values()), start.kept, idle - start.kept)
+        absent = frozenset(_awaited(plan, idle)) - present.keys() if start.closed else frozenset()
+        beginning = Beginning(tuple(present.values()), start.kept, idle - start.kept, absent)
         new = NewRun(
             id=run_id,
             plan=plan,
@@ -153,9 +153,30 @@ class Submission:
             self._uploads.expect(await self._uploads.awaited_by(stored))
         return stored
 
+    async def prepare(self, definition: Definition, request: RunRequest) -> Prepared:
+        """The run that this request would make of the definition, before anything of it is stored.
+
+        Errors: InvalidFlow with all findings; InvalidRequest or CallerError for what does not fit the flow.
+        """
+        callees = await self._named.callees(definition.flow, kept=bool(definition.version))
+        return await asyncio.to_thread(
+            self._preparation.prepare,
+            definition.flow,
+            definition.defs,
+            request,
+            stores=self._stores.names(),
+            digest=definition.digest,
+            callees=callees,
+        )
+
+    def store_of(self, definition: Definition, plan: Plan) -> StoreOf:
+        """The stores of a run of this definition, by name."""
+        secrets = _secrets(definition.flow)
+        return lambda name: self._store(plan, secrets, name)
+
     async def _require_servable(self, plan: Plan) -> None:
         if self._config.reject_unservable:
-            tiers = {node.tier.name: node.tier for node in plan.nodes.values()}
+            tiers = {node.tier.name: node.tier for node in plan.nodes.values() if node.calls is None}
             async with self._service.database.connection() as connection:
                 reasons = await unservable(connection, tiers.values(), self._config.lease_s)
             if reasons:
@@ -164,8 +185,7 @@ class Submission:
     def _new_uploads(self, run_id: RunID, plan: Plan, beginning: Beginning) -> list[NewUpload]:
         """What is still to come: the input edges without an object that a node which is to run reads."""
         limit = self._config.max_upload_bytes
-        present = {artifact.edge for artifact in beginning.present}
-        idle = beginning.kept | beginning.skipped
+        present = {artifact.edge for artifact in beginning.present} | beginning.absent
         return [
             NewUpload(
                 edge.name,
@@ -174,10 +194,8 @@ class Submission:
                 min(edge.max_size_bytes or limit, limit),
                 hooked=edge.source is Source.WEBHOOK,
             )
-            for edge in plan.edges.values()
-            if edge.source in {Source.UPLOAD, Source.WEBHOOK}
-            and edge.name not in present
-            and not idle.issuperset(edge.consumers)
+            for edge in (plan.edges[name] for name in _awaited(plan, beginning.kept | beginning.skipped))
+            if edge.name not in present
         ]
 
     async def _static_artifacts(
@@ -221,6 +239,15 @@ def _idle(plan: Plan, start: Start, only: frozenset[NodeID] | None) -> frozenset
     return start.kept if wanted is None else frozenset(plan.nodes) - (wanted - start.kept)
 
 
+def _awaited(plan: Plan, idle: frozenset[NodeID]) -> list[Edge]:
+    """The edges from outside that a node which is to run reads."""
+    return [
+        edge.name
+        for edge in plan.edges.values()
+        if edge.source in {Source.UPLOAD, Source.WEBHOOK} and not idle.issuperset(edge.consumers)
+    ]
+
+
 def _require_message(start: Start, prepared: Prepared, idle: frozenset[NodeID]) -> None:
     given = prepared.inputs.keys() | start.present.keys()
     edge = missing_message(start.definition.flow, prepared.plan, given, idle) if start.called else None
@@ -228,6 +255,17 @@ def _require_message(start: Start, prepared: Prepared, idle: frozenset[NodeID]) 
         raise InvalidRequest(
             f"edge {edge!r} comes with the call; give Message, or Inputs with {edge!r}", code="MESSAGE_REQUIRED"
         )
+
+
+def _given_to(plan: Plan, kept: frozenset[NodeID]) -> Plan:
+    """The plan with the outputs of kept nodes as inputs, so that they may be given anew under keys of this run."""
+    theirs = [edge for edge in plan.edges.values() if edge.producer in kept]
+    opened = {edge.name: replace(edge, producer=None, source=Source.UPLOAD, key=None) for edge in theirs}
+    return replace(plan, edges={**plan.edges, **opened}) if opened else plan
+
+
+def _secrets(flow: Flow) -> dict[str, str]:
+    return {store.name: store.read_params().secret_key.get_secret_value() for store in _declared(flow)}
 
 
 def _declared(flow: Flow) -> list[FlowStore]:

@@ -29,7 +29,8 @@ SELECT id, request_sha256 FROM runs WHERE idempotency_key = $1;
 
 -- name: lock_run
 -- The run's own row, held until commit: one event of a run at a time.
-SELECT id, counts, ending, failure, last_seq, started_at, finished_at, now() AS now FROM runs WHERE id = $1 FOR UPDATE;
+SELECT id, counts, ending, failure, last_seq, started_at, finished_at, parent_run, now() AS now
+FROM runs WHERE id = $1 FOR UPDATE;
 
 -- name: load_plan
 SELECT plan FROM run_plans WHERE run_id = $1;
@@ -102,7 +103,8 @@ RETURNING attempt;
 -- The workers that hold them are told at their next beat, and by the notification at once.
 WITH held AS (
     SELECT run_id, node_id, attempt FROM attempts
-    WHERE run_id = $1 AND state = 'running' AND (node_id, attempt) IN (SELECT * FROM unnest($2::text[], $3::int[]))
+    WHERE run_id = $1 AND state IN ('running', 'calling')
+      AND (node_id, attempt) IN (SELECT * FROM unnest($2::text[], $3::int[]))
     ORDER BY run_id, node_id, attempt FOR UPDATE
 ), stopped AS (
     UPDATE attempts a SET stop = $4 FROM held
@@ -115,7 +117,7 @@ SELECT pg_notify('pupload_worker', worker_id) FROM (SELECT DISTINCT worker_id FR
 -- The fence: nothing is written unless the token is the current one of an attempt that still runs.
 UPDATE attempts
 SET state = $5, finished_at = now(), reason = $6, message = $7, exit_code = $8, image_digest = $9, log_key = $10,
-    bytes_in = $11, bytes_out = $12, timings = $13
+    bytes_in = $11, bytes_out = $12, timings = $13, snapshots = $14
 WHERE run_id = $1 AND node_id = $2 AND attempt = $3 AND lease = $4 AND state = 'running'
 RETURNING attempt;
 

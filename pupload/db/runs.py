@@ -61,6 +61,7 @@ class NewRun:
     uploads: Sequence[NewUpload]
     secrets: Mapping[str, bytes]
     session_id: str = ""
+    session_is_new: bool = False
     idempotency_key: str | None = None
     request_sha256: bytes | None = None
     version: str = ""
@@ -97,6 +98,8 @@ async def insert_run(connection: Connection, new: NewRun, run: Run) -> LockedRun
     )
     if now is None:
         return None
+    if new.session_id:
+        await _join_session(connection, new)
     if new.budget is not None:
         await connection.execute(SQL["set_budget"], new.id, Decimal(str(new.budget)))
     await connection.execute(
@@ -115,6 +118,13 @@ async def insert_run(connection: Connection, new: NewRun, run: Run) -> LockedRun
     if new.secrets:
         await connection.execute(SQL["insert_store_secrets"], new.id, list(new.secrets), list(new.secrets.values()))
     return await lock_run(connection, new.id)
+
+
+async def _join_session(connection: Connection, new: NewRun) -> None:
+    if new.session_is_new:
+        await connection.execute(SQL["add_session"], new.session_id, new.account, "{}", new.id)
+    elif await connection.fetchval(SQL["use_session"], new.session_id) is None:
+        raise no_such_session(new.session_id)
 
 
 async def _insert_uploads(connection: Connection, new: NewRun) -> None:
@@ -225,6 +235,11 @@ async def fetch_plan(connection: Connection, run_id: RunID) -> Plan:
 def no_such_run(run_id: str) -> NotFound:
     """The error for a run that is not, or no longer, there."""
     return NotFound(f"there is no run {run_id!r}", code="RUN_NOT_FOUND")
+
+
+def no_such_session(session_id: str) -> NotFound:
+    """The error for a session that is not, or no longer, there."""
+    return NotFound(f"there is no session {session_id!r}; leave out SessionID to begin one", code="SESSION_NOT_FOUND")
 
 
 def failure_of(document: str | None) -> Failure | None:

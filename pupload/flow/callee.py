@@ -69,9 +69,14 @@ def eval_reference(flow: str) -> str:
     return flow if names_a_flow(flow) else f"{FLOWS}/{flow}"
 
 
+def exact_reference(callee: Callee) -> str:
+    """The reference that names the callee at its version."""
+    return f"{FLOWS}/{callee.name}@{callee.version}"
+
+
 def pinned(flow: Flow, callees: Callees) -> Flow:
     """`flow` with the version of every flow that it names written out."""
-    exact = {reference: f"{FLOWS}/{callee.name}@{callee.version}" for reference, callee in callees.items()}
+    exact = {reference: exact_reference(callee) for reference, callee in callees.items()}
     nodes = [node.model_copy(update={"uses": exact.get(node.uses, node.uses)}) for node in flow.nodes]
     evals = [
         each.model_copy(update={"flow": exact.get(eval_reference(each.flow), each.flow).removeprefix(f"{FLOWS}/")})

@@ -5,7 +5,7 @@ import asyncio
 from aiohttp import web
 
 from pupload.answers import FindingAnswer, Findings
-from pupload.controller.flows import Asked
+from pupload.controller.flows import Asked, named
 from pupload.controller.routes.answering import answer, path_part, query_text, read_bytes, whole_number
 from pupload.controller.state import parts_of
 from pupload.errors import InvalidRequest
@@ -53,6 +53,7 @@ async def validate(request: web.Request) -> web.Response:
     flows, name, body = parts_of(request).flows, flow_of(request), await read_bytes(request)
     if body.strip():
         flow, defs = await _documents(body)
+        flow = named(name, flow)
     else:
         draft = await flows.resolve(name, "draft")
         flow, defs = draft.flow, list(draft.defs)

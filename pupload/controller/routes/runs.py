@@ -5,6 +5,7 @@ from aiohttp import web
 from pupload.controller.routes.answering import answer, path_part, query_text, whole_number
 from pupload.controller.state import parts_of
 from pupload.controller.uploads import check_size
+from pupload.db.runs import artifact_of
 from pupload.db.sql import SQL
 from pupload.errors import Gone, InvalidRequest, NotFound
 from pupload.flow.mime import extension_for
@@ -88,10 +89,10 @@ async def get_artifact(request: web.Request) -> web.Response:
         rows = await connection.fetch(SQL["artifacts_of_edges"], run_id, [edge])
     if not rows:
         await parts.views.has_ended(run_id)
-        if await parts.removal.has_expired(run_id, edge):
+        if await parts.removal.has_expired(run_id, Edge(edge)):
             raise Gone(f"the object of edge {edge!r} was kept for its well's Lifetime, which is over", code="EXPIRED")
         raise NotFound(f"run {run_id!r} has no artifact on edge {edge!r}", code="ARTIFACT_NOT_FOUND")
-    store = await parts.stores.of_run(run_id, rows[0]["store"])
+    store = await parts.stores.of_artifact(run_id, artifact_of(rows[0]))
     name = edge + extension_for(rows[0]["content_type"])
     url = store.sign_get(rows[0]["key"], _DOWNLOAD_S, public=True, download_name=name)
     return web.Response(status=302, headers={"Location": url, "Cache-Control": "no-store"})
