@@ -116,6 +116,15 @@ class ToolSheet(Document):
     exit_code: int
 
 
+class AttachmentSpec(Document):
+    """A file to be fetched from its owner, straight into the container. `content_type` is "" where nobody said it."""
+
+    name: str
+    url: str = Field(repr=False)
+    content_type: str
+    limit_bytes: int
+
+
 class Assignment(Document):
     """Everything that one attempt needs, decided. See `NodePlan` for `argv`, `flags`, `flag_names`."""
 
@@ -130,6 +139,7 @@ class Assignment(Document):
     inputs: list[InputSpec]
     outputs: list[OutputSpec]
     folders: list[KeptFolder] = Field(default_factory=list)
+    attachments: list[AttachmentSpec] = Field(default_factory=list)
     tier: Tier
     timeout_s: float
     network: str = "none"
@@ -138,6 +148,8 @@ class Assignment(Document):
     session_id: str = ""
     log_limit_bytes: int = 10 * 1024**2
     live_log_limit_bytes: int = 1024**2
+    counts_as: int = 0
+    """The attempt as its user counts, who leaves out what only went on after an answer; 0 is the ref's own."""
     tools: ToolSheet | None = None
     snapshot_bytes: int = 0
     """Of each text file that goes in or out, so much is reported; 0 is nothing."""

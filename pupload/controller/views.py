@@ -19,20 +19,21 @@ from pupload.answers import (
     RunPage,
     RunReport,
     RunSummary,
+    ToolCallAnswer,
     WaitingURL,
 )
 from pupload.config import ControllerConfig
 from pupload.controller.hooks import Hooks
 from pupload.controller.service import Service
 from pupload.controller.stores import Stores
-from pupload.controller.uploads import Awaited, Uploads
 from pupload.controller.turns import waits_for
+from pupload.controller.uploads import Awaited, Uploads
 from pupload.controller.workers import unservable
 from pupload.db.pool import Connection
 from pupload.db.runs import failure_of, no_such_run
 from pupload.db.sql import SQL
-from pupload.flow.plan import Edge, Plan
-from pupload.run.state import NodeStatus, RunID, RunStatus
+from pupload.flow.plan import Edge, NodeID, Plan
+from pupload.run.state import NodeStatus, RunID, RunStatus, tries
 
 LAST_LINES = 200
 _QUEUED = {NodeStatus.READY.value, NodeStatus.RETRYING.value}
@@ -48,6 +49,7 @@ class _Rows:
     artifacts: Sequence[asyncpg.Record]
     logs: Mapping[str, list[LogRecord]]
     pending: Mapping[str, str]
+    calls: Mapping[str, list[ToolCallAnswer]]
 
 
 class Views:
@@ -78,6 +80,7 @@ class Views:
             node_state={row["node_id"]: _node_state(row, rows) for row in rows.nodes},
             artifacts={row["edge"]: _artifact(row) for row in rows.artifacts},
             waiting_urls=[await self._waiting_url(upload, rows.header["deadline"]) for upload in awaited],
+            tool_calls=dict(rows.calls),
             counts=_counts(rows.header),
             deadline=rows.header["deadline"],
         )
@@ -94,7 +97,8 @@ class Views:
         logs: dict[str, list[LogRecord]] = defaultdict(list)
         for row in await connection.fetch(SQL["last_lines"], run_id, LAST_LINES):
             logs[row["node_id"]].append(log_record(row))
-        return _Rows(header, plan, nodes, artifacts, logs, await self._pending(connection, run_id, plan, nodes))
+        pending = await self._pending(connection, run_id, plan, nodes)
+        return _Rows(header, plan, nodes, artifacts, logs, pending, await _tool_calls(connection, run_id, nodes))
 
     async def _pending(
         self, connection: Connection, run_id: RunID, plan: Plan, nodes: Sequence[asyncpg.Record]
@@ -161,6 +165,16 @@ class Views:
         if header is None:
             raise no_such_run(run_id)
         return header["finished_at"] is not None
+
+
+async def _tool_calls(
+    connection: Connection, run_id: RunID, nodes: Sequence[asyncpg.Record]
+) -> dict[str, list[ToolCallAnswer]]:
+    """What waits for the client's answer, by node."""
+    if not any(row["status"] == NodeStatus.WAITING.value for row in nodes):
+        return {}
+    rows = await connection.fetch(SQL["open_rounds"], run_id)
+    return {row["node_id"]: [ToolCallAnswer.model_validate(call) for call in json.loads(row["calls"])] for row in rows}
 
 
 def log_record(row: asyncpg.Record) -> LogRecord:
@@ -234,7 +248,7 @@ def _node_state(row: asyncpg.Record, rows: _Rows) -> NodeState:
         logs=rows.logs.get(row["node_id"], []),
         error=row["error"],
         reason=row["reason"] or "",
-        attempt=row["attempt"],
+        attempt=tries(row["attempt"], row["rounds"], row["asked"]),
         max_attempts=rows.plan.nodes[row["node_id"]].max_attempts,
         progress=row["progress"],
         pending_reason=rows.pending.get(row["node_id"], ""),
@@ -242,6 +256,7 @@ def _node_state(row: asyncpg.Record, rows: _Rows) -> NodeState:
         finished_at=row["finished_at"],
         exit_code=row["exit_code"],
         worker=row["worker"],
+        tool_rounds=row["rounds"],
     )
 
 

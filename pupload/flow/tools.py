@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue, TypeAdapter, ValidationError
 
@@ -18,6 +18,9 @@ from pupload.flow.load import read_json, require_sane
 from pupload.flow.paths import json_path
 from pupload.flow.plan import Plan, ToolChoice, ToolOffer
 from pupload.flow.request import MAX_TOOLS, RunRequest
+
+if TYPE_CHECKING:
+    from jsonschema_rs import Draft202012Validator
 
 MAX_CALLS = 64
 """Calls in one round."""
@@ -146,9 +149,7 @@ def _with_choice(functions: Mapping[str, Mapping[str, JsonValue]], choice: JsonV
 
 
 def _wrong(path: str, text: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"{path}: {text}", code="INVALID_TOOLS", details=[{"Path": f"$.{path}", "Message": text}]
-    )
+    return InvalidRequest(f"{path}: {text}", code="INVALID_TOOLS", details=[{"Path": f"$.{path}", "Message": text}])
 
 
 def schema_problem(schema: Mapping[str, JsonValue]) -> str:
@@ -170,7 +171,7 @@ class _TooMuch(Exception):
     """A schema that may take for ever."""
 
 
-def _unfolded(part: JsonValue | Mapping[str, JsonValue], root: object, known: dict[str, int], way: tuple[str, ...]) -> int:
+def _unfolded(part: object, root: object, known: dict[str, int], way: tuple[str, ...]) -> int:
     """How many parts `part` has with its references written out.
 
     Errors: _TooMuch.
@@ -198,7 +199,7 @@ def _unfolded_reference(reference: str, root: object, known: dict[str, int], way
     return known[reference]
 
 
-def _target(reference: str, root: object) -> JsonValue:
+def _target(reference: str, root: object) -> object:
     if not reference.startswith("#/"):
         raise _TooMuch(f"{reference!r} does not refer to a part of this schema, as #/$defs/name does")
     found: object = root
@@ -207,7 +208,7 @@ def _target(reference: str, root: object) -> JsonValue:
         if not isinstance(found, Mapping) or name not in found:
             raise _TooMuch(f"there is nothing at {reference!r}")
         found = found[name]
-    return found  # type: ignore[return-value]
+    return found
 
 
 def _fetch_nothing(uri: str) -> None:

@@ -3,7 +3,7 @@
 import os
 
 from pupload.containers.janitor import ATTEMPT, HOME, INSTANCE, NODE, RUN, WORKER, home_of
-from pupload.containers.spec import IN_DIR, OUT_DIR, ContainerSpec
+from pupload.containers.spec import ATTACHMENTS_DIR, IN_DIR, OUT_DIR, ContainerSpec
 from pupload.errors import InvalidRequest
 from pupload.flow.argv import environment, render_argv
 from pupload.flow.plan import Reason
@@ -65,6 +65,7 @@ def container_spec(shop: Shop, attempt: Attempt) -> ContainerSpec:
         argv=_argv(assignment, {**inputs, **outputs}),
         env=_environment(assignment, inputs, outputs),
         files=str(place.root) if shop.mounts else None,
+        attachments=str(place.attachments) if assignment.attachments else None,
         folders={kept.name: str(place.folder(kept.name)) for kept in assignment.folders},
         sheets=sheets_of(place, assignment),
         egress=egress,
@@ -103,7 +104,7 @@ def _environment(assignment: Assignment, inputs: dict[str, str], outputs: dict[s
     own = environment(
         run_id=ref.run_id,
         node_id=ref.node_id,
-        attempt=ref.attempt,
+        attempt=assignment.counts_as or ref.attempt,
         flow_name=assignment.flow_name,
         session_id=assignment.session_id,
         inputs=inputs,
@@ -111,4 +112,5 @@ def _environment(assignment: Assignment, inputs: dict[str, str], outputs: dict[s
         flags=assignment.flags,
         env=assignment.env,
     )
-    return {**own, **tool_environment(assignment)}
+    attached = {"PUP_ATTACHMENTS": ATTACHMENTS_DIR} if assignment.attachments else {}
+    return {**own, **attached, **tool_environment(assignment)}

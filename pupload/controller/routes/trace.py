@@ -1,0 +1,17 @@
+"""What became of each attempt of a run."""
+
+from aiohttp import web
+
+from pupload.controller.routes.answering import answer, query_text
+from pupload.controller.routes.runs import run_id_of
+from pupload.controller.state import parts_of
+from pupload.controller.trace import LATEST
+
+
+async def get_trace(request: web.Request) -> web.Response:
+    """GET ?attempt=latest|all|N&node."""
+    attempt, node = query_text(request, "attempt") or LATEST, query_text(request, "node")
+    return answer(await parts_of(request).traces.of(run_id_of(request), attempt, node))
+
+
+ROUTES = [web.get("/api/v1/runs/{run}/trace", get_trace)]
