@@ -59,3 +59,6 @@ UPDATE expiries SET removed_at = now() WHERE run_id = $1 AND edge = $2;
 
 -- name: has_expired
 SELECT EXISTS (SELECT FROM expiries WHERE run_id = $1 AND edge = $2 AND due < now());
+
+-- name: run_secrets
+SELECT store, encrypted FROM run_store_secrets WHERE run_id = $1;

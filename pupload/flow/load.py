@@ -27,7 +27,7 @@ MAX_VALUE = 64 * 1024**2
 MAX_PROBLEMS = 200
 """Problems named in one answer."""
 
-_VALUES = {"inputs", "input", "body", "message"}
+_VALUES = {"inputs", "input", "body", "message", "inputoverrides"}
 _PLAIN_MESSAGES = {
     "model_type": "write an object, { }",
     "dict_type": "write an object, { }",
@@ -57,7 +57,7 @@ class PostedRun(RunRequest):
     node_defs: list[NodeDef] = Field(default_factory=list)
 
 
-R = TypeVar("R", bound=RunRequest)
+R = TypeVar("R", bound=Given)
 
 
 def read_json(body: bytes) -> object:

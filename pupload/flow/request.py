@@ -75,3 +75,30 @@ class RunRequest(Given):
     wait: Text | None = None
     only_nodes: list[Text] = Field(default_factory=list)
     budget: float | None = Field(default=None, gt=0)
+
+
+class StepRequest(RunRequest):
+    """One step of a loop over a flow's nodes, in their order. The client holds all that is known of the loop.
+
+    `run_id` is the loop's first run, None in the first call. `accumulated_outputs` are references by node and edge, as
+    the last `step_paused` gave them, with those of inputs under `$inputs`. `input_overrides` replace the objects of
+    edges, as `inputs` do, in this call. `definition` is that of the last `step_paused`.
+    """
+
+    run_id: Text | None = None
+    step_index: int = 0
+    accumulated_outputs: dict[str, dict[str, str]] = Field(default_factory=dict)
+    input_overrides: dict[str, JsonValue] = Field(default_factory=dict)
+    definition: Text | None = None
+    run_remaining: bool = False
+
+
+class ReplayRequest(RunRequest):
+    """What is different in a new run of what an earlier run was.
+
+    With `from_` it begins at that node, with `failed_only` at what failed, and keeps the rest; with neither, nothing
+    is kept but the inputs.
+    """
+
+    from_: Text | None = None
+    failed_only: bool = False

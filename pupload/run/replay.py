@@ -6,9 +6,9 @@ have been left out.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pupload.flow.plan import Binding, Edge, NodeID, Plan
+from pupload.flow.plan import Binding, Edge, NodeID, NodePlan, Plan
 from pupload.run.scope import descendants
 from pupload.run.state import NodeStatus
 
@@ -54,20 +54,28 @@ def kept_edges(plan: Plan, earlier: Earlier, kept: Collection[NodeID], replaced:
 
 def edited_nodes(plan: Plan, before: Plan) -> frozenset[NodeID]:
     """The nodes of `plan` that would not do what they did `before`. Limits alone change no result."""
-    return frozenset(
-        node_id
-        for node_id in plan.nodes
-        if node_id not in before.nodes or _work(plan, node_id) != _work(before, node_id)
+    return frozenset(node_id for node_id in plan.nodes if not _does_the_same(plan, before, node_id))
+
+
+def _does_the_same(plan: Plan, before: Plan, node_id: NodeID) -> bool:
+    old, new = before.nodes.get(node_id), plan.nodes[node_id]
+    if old is None:
+        return False
+    alike = replace(
+        new,
+        position=old.position,
+        tier=old.tier,
+        max_attempts=old.max_attempts,
+        timeout_s=old.timeout_s,
+        retry=old.retry,
     )
+    return alike == old and _places(plan, new) == _places(before, old)
 
 
-def _work(plan: Plan, node_id: NodeID) -> tuple[object, ...]:
-    """What makes the results of a node what they are, and where they go."""
-    node = plan.nodes[node_id]
+def _places(plan: Plan, node: NodePlan) -> tuple[object, ...]:
+    """Where the results of the node go."""
     keys = [(plan.edges[output.edge].store, plan.edges[output.edge].key or "") for output in node.outputs]
-    values = plan.parameters if any("PARAM." in key for _, key in keys) else {}
-    does = (node.uses, node.image, node.argv, node.env, node.flags, node.network, node.user, node.access)
-    return (*does, node.inputs, node.outputs, keys, values)
+    return (keys, plan.parameters if any("PARAM." in key for _, key in keys) else {})
 
 
 def _is_wanted(plan: Plan, output: Binding, earlier: Earlier, kept: Collection[NodeID]) -> bool:

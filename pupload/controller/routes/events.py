@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from aiohttp import web
 from aiohttp_sse import sse_response
@@ -45,12 +45,16 @@ async def send_events(
     types: frozenset[str],
     after: int = 0,
     headers: Mapping[str, str] | None = None,
+    last: Callable[[RunEvent], Awaitable[RunEvent]] | None = None,
 ) -> web.StreamResponse:
-    """The run's events of these types, all where there are none, and its last one in any case."""
+    """The run's events of these types, all where there are none, and its last one in any case, as `last` has it."""
     async with sse_response(request, sep="\n", ping_interval=_PING_S, headers=headers) as response:
         async for event in follow(parts_of(request), run_id, after):
-            if not types or event.type in types or event.type in TERMINAL_RECORDS:
-                await response.send(event.model_dump_json(by_alias=True), id=str(event.seq), event=event.type)
+            if event.type in TERMINAL_RECORDS:
+                event = await last(event) if last else event
+            elif types and event.type not in types:
+                continue
+            await response.send(event.model_dump_json(by_alias=True), id=str(event.seq), event=event.type)
     stream: web.StreamResponse = response
     return stream
 

@@ -1,0 +1,37 @@
+"""Which of some objects still exist, asked of their stores with as few questions as will do."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from pupload.controller.intake import StoreOf
+from pupload.flow.plan import Edge
+from pupload.run.state import Artifact
+from pupload.stores.base import Head, Store
+
+_MANY = 8
+
+
+async def existing(store_of: StoreOf, artifacts: Iterable[Artifact]) -> frozenset[Edge]:
+    """The edges of those artifacts whose object is there as it was."""
+    groups: dict[tuple[str, str], list[Artifact]] = defaultdict(list)
+    for artifact in artifacts:
+        groups[artifact.store, artifact.key.partition("/")[0]].append(artifact)
+    found = set[Edge]()
+    for (name, folder), group in groups.items():
+        heads = await _heads(await store_of(name), folder, [artifact.key for artifact in group])
+        found |= {artifact.edge for artifact in group if _is_same(artifact, heads.get(artifact.key))}
+    return frozenset(found)
+
+
+async def _heads(store: Store, folder: str, keys: Sequence[str]) -> dict[str, Head]:
+    """The objects that are there; one listing where many are asked for that share a folder."""
+    if len(keys) >= _MANY:
+        wanted = set(keys)
+        return {head.key: head async for head in store.list(f"{folder}/") if head.key in wanted}
+    found = await asyncio.gather(*(store.head(key) for key in keys))
+    return {head.key: head for head in found if head is not None}
+
+
+def _is_same(artifact: Artifact, head: Head | None) -> bool:
+    return head is not None and head.size_bytes == artifact.size_bytes and artifact.etag in {"", head.etag}
