@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pupload.config import ControllerConfig
 from pupload.controller.flows import Flows
 from pupload.controller.preparation import duration_of
 from pupload.controller.service import Service
+from pupload.controller.sessions import Sessions
 from pupload.controller.signals import Signals, run_topic
 from pupload.controller.submission import Definition, Start, Submission
 from pupload.db.runs import no_such_run
@@ -34,11 +35,17 @@ class Call:
 class Calls:
     """Makes runs of requests."""
 
-    def __init__(
-        self, config: ControllerConfig, service: Service, signals: Signals, flows: Flows, submission: Submission
+    def __init__(  # noqa: PLR0917 - wired once, in app.py
+        self,
+        config: ControllerConfig,
+        service: Service,
+        signals: Signals,
+        flows: Flows,
+        sessions: Sessions,
+        submission: Submission,
     ) -> None:
         self._config, self._service, self._signals = config, service, signals
-        self._flows, self._submission = flows, submission
+        self._flows, self._sessions, self._submission = flows, sessions, submission
 
     async def start(self, flow: str, request: RunRequest, call: Call) -> RunID:
         """The run of a flow that is kept.
@@ -58,16 +65,23 @@ class Calls:
         return await self._start(Definition(posted.flow, defs), posted, call)
 
     async def _start(self, definition: Definition, request: RunRequest, call: Call) -> RunID:
-        return await self._submission.start(
-            Start(
-                definition,
-                request,
-                called=True,
-                account=call.account,
-                idempotency_key=call.key,
-                sha256=call.sha256,
-            )
+        return await self.begin(Start(definition, request, called=True), call)
+
+    async def begin(self, start: Start, call: Call) -> RunID:
+        """The run of this start, for who calls, in the session that the request names or in a new one.
+
+        Errors: NotFound for a session; as `Submission.start`.
+        """
+        session = await self._sessions.of_call(start.request.session_id, call.account)
+        begun = replace(
+            start,
+            session_id=session.id,
+            session_is_new=not session.named,
+            account=call.account,
+            idempotency_key=call.key,
+            sha256=call.sha256,
         )
+        return await self._submission.start(begun)
 
     def wait_s(self, request: RunRequest) -> float:
         """How long a synchronous call waits.

@@ -13,12 +13,12 @@ from pupload.protocol import AttemptRef
 from pupload.run.state import Artifact, RunID
 
 
-def upload_key(plan: Plan, edge: EdgePlan, run_id: RunID, session_id: str = "") -> str:
+def upload_key(plan: Plan, edge: EdgePlan, run_id: RunID) -> str:
     """The key of an object that comes from outside, or already exists.
 
     Errors: InvalidRequest when the well's template does not make a safe key.
     """
-    values = _values(plan, edge, run_id, session_id=session_id)
+    values = _values(plan, edge, run_id)
     return render_key(edge.key, values) if edge.key is not None else default_key(values, edge.extension)
 
 
@@ -38,9 +38,7 @@ def log_key(ref: AttemptRef) -> str:
     return f"{ref.run_id}/.logs/{ref.node_id}/{ref.attempt}.log"
 
 
-def _values(
-    plan: Plan, edge: EdgePlan, run_id: RunID, *, node_id: str = "", attempt: int = 0, session_id: str = ""
-) -> dict[str, str]:
+def _values(plan: Plan, edge: EdgePlan, run_id: RunID, *, node_id: str = "", attempt: int = 0) -> dict[str, str]:
     return key_values(
         run_id=run_id,
         flow_name=plan.name,
@@ -49,7 +47,7 @@ def _values(
         uuid=str(uuid.uuid4()),
         node_id=node_id,
         attempt=attempt,
-        session_id=session_id,
+        session_id=plan.session_id,
         parameters=plan.parameters,
     )
 

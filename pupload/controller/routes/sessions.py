@@ -1,0 +1,45 @@
+"""Sessions: make, look, list, remove."""
+
+from aiohttp import web
+
+from pupload.controller.routes.account import account_of
+from pupload.controller.routes.answering import answer, path_part, query_text, read_body, whole_number
+from pupload.controller.sessions import LAST_RUNS
+from pupload.controller.state import parts_of
+from pupload.flow.load import load_request
+from pupload.flow.session import SessionRequest
+
+
+async def create_session(request: web.Request) -> web.Response:
+    """POST {Variables}: a session by itself, for runs to come."""
+    wish = load_request(await read_body(request) if request.can_read_body else {}, SessionRequest)
+    return answer(await parts_of(request).sessions.create(wish.variables, account_of(request)), status=201)
+
+
+async def list_sessions(request: web.Request) -> web.Response:
+    """GET ?limit&cursor: sessions, newest first."""
+    page = await parts_of(request).sessions.page(
+        account_of(request), query_text(request, "cursor"), whole_number(request, "limit", 50, least=1, most=500)
+    )
+    return answer(page)
+
+
+async def get_session(request: web.Request) -> web.Response:
+    """GET ?limit: one session with its newest runs."""
+    limit = whole_number(request, "limit", LAST_RUNS, least=1, most=500)
+    session = await parts_of(request).sessions.get(path_part(request, "session"), account_of(request), limit)
+    return answer(session)
+
+
+async def delete_session(request: web.Request) -> web.Response:
+    """DELETE the session with its folder."""
+    await parts_of(request).sessions.remove(path_part(request, "session"), account_of(request))
+    return web.Response(status=204)
+
+
+ROUTES = [
+    web.post("/api/v1/sessions", create_session),
+    web.get("/api/v1/sessions", list_sessions),
+    web.get("/api/v1/sessions/{session}", get_session),
+    web.delete("/api/v1/sessions/{session}", delete_session),
+]
