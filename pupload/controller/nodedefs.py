@@ -11,15 +11,13 @@ from pupload.config import ControllerConfig
 from pupload.db.pool import Connection, Database
 from pupload.db.sql import SQL
 from pupload.errors import Conflict, InvalidFlow, InvalidRequest, NotFound
+from pupload.flow.callee import names_a_flow
 from pupload.flow.model import Flow
 from pupload.flow.names import FLOW_NAME, VERSION_NAME
 from pupload.flow.nodedef import NodeDef
 from pupload.flow.rules.rule import Finding
 from pupload.flow.survey import version_order
 from pupload.tiers import Tier
-
-FLOW_PUBLISHER = "flow"
-"""`Uses: flow/<name>` names a flow, so no definition may have this publisher."""
 
 
 class NodeDefRegistry:
@@ -115,7 +113,7 @@ def _missing(flow: Flow, defs: Sequence[NodeDef]) -> set[str]:
     brought = {each.reference for each in defs}
     brought |= {f"{each.reference}@{each.version}" for each in defs if each.version}
     uses = {node.uses for node in flow.nodes} - brought
-    return {use for use in uses if "/" in use and not use.startswith(f"{FLOW_PUBLISHER}/") and "\0" not in use}
+    return {use for use in uses if "/" in use and not names_a_flow(use)}
 
 
 def _chosen(uses: set[str], kept: Sequence[NodeDef]) -> Iterator[NodeDef]:
@@ -163,8 +161,6 @@ def _require_names(publisher: str, name: str, version: str) -> None:
             raise InvalidRequest(f"{text[:200]!r} is no name: {rule}, at most 128", code="INVALID_NAME")
     if version and not VERSION_NAME.fullmatch(version):
         raise InvalidRequest(f"{version[:80]!r} is no version: {rule}, also '+', at most 63", code="INVALID_VERSION")
-    if publisher == FLOW_PUBLISHER:
-        raise InvalidRequest("the publisher 'flow' is for flows that nodes use; choose another", code="INVALID_NAME")
 
 
 def _read(row: asyncpg.Record) -> NodeDef:

@@ -309,7 +309,8 @@ async def test_a_definition_that_cannot_be_used_is_refused(controller: Controlle
     found = {finding["Code"]: finding["Path"] for finding in error["Details"]}
     assert (error["Code"], found) == ("INVALID_NODEDEF", {"NODE_004": "$.Tier", "DEF_002": "$.Image"})
     assert await refused(controller, "PUT", DEFS, IMAGE | {"Name": "other"}, expect=422) == "NAME_MISMATCH"
-    assert await refused(controller, "PUT", "/api/v1/nodedefs/flow/x", IMAGE, expect=422) == "INVALID_NAME"
+    assert await refused(controller, "PUT", "/api/v1/nodedefs/flow/x", IMAGE, expect=422) == "INVALID_NODEDEF"
+    assert await refused(controller, "PUT", "/api/v1/nodedefs/a%20b/x", IMAGE, expect=422) == "INVALID_NAME"
     assert await refused(controller, "PUT", f"{DEFS}@a%2Fb", IMAGE, expect=422) == "INVALID_VERSION"
     assert await refused(controller, "GET", DEFS, expect=404) == "NODEDEF_NOT_FOUND"
 
