@@ -151,6 +151,15 @@ def free_account(
         unlimited(account, data)
 
 
+@app.command("webhook-secret")
+def webhook_secret(data: EmbeddedData = None) -> None:
+    """Prints what receivers verify webhooks with, made at first; the newest first while one replaces another."""
+    with reported():
+        from pupload.cli.webhooks import show_secrets
+
+        show_secrets(data)
+
+
 FlowFile = Annotated[Path, typer.Argument(metavar="FLOW", help="JSON or YAML file of {Flow, NodeDefs}.")]
 
 

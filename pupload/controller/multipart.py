@@ -4,10 +4,12 @@ Who is authoritative: the store, for the parts. A session only says what they mu
 looks at what is there, and whoever repeats that finds the object.
 """
 
+import asyncio
 import logging
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -19,7 +21,7 @@ from pupload.controller.service import Service
 from pupload.controller.stores import Stores
 from pupload.controller.uploads import Uploads, settled
 from pupload.db.sql import SQL
-from pupload.errors import Conflict, InvalidRequest, NotFound, TooLarge
+from pupload.errors import Conflict, InvalidRequest, NotFound, PuploadError, TooLarge
 from pupload.flow.plan import Edge
 from pupload.run.state import RunID
 from pupload.stores.base import Head, Multipart, Part, SignedRequest, Store
@@ -31,7 +33,9 @@ LEAST_PART_BYTES = 5 * _MB
 MOST_PART_BYTES = 5 * 1024 * _MB
 MOST_PARTS = 10_000
 _USUAL_PART_BYTES = 16 * _MB
-_STALLED = timedelta(minutes=5)
+_STALLED = timedelta(minutes=1)
+"""Without a sign for so long, whoever was completing a session is gone."""
+_LOOK_AGAIN_S = 0.5
 _CLOCK_SKEW = timedelta(seconds=5)
 
 
@@ -153,53 +157,94 @@ class Multiparts:
             return []
 
     async def complete(self, session: Session) -> None:
-        """The object of all parts is that of the edge. Right when repeated, whatever became of the first time.
+        """The object of all parts is that of the edge. Right when repeated, whatever became of the first time: who
+        comes second waits for the first one, and takes over when that is gone.
 
         Errors: Conflict while parts are missing, when the upload was aborted, or when the edge has another object.
         """
-        if session.state == "completed":
-            return
-        _require_open(session)
+        while not await self._change("claim_session", session.id, _STALLED):
+            session = await self.find(session.run_id, session.edge, session.id)
+            if session.state == "completed":
+                return
+            _require_open(session)
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        try:
+            async with self._held(session):
+                await self._complete(session)
+        except PuploadError:
+            await self._change("reopen_session", session.id)
+            raise
+
+    @asynccontextmanager
+    async def _held(self, session: Session) -> AsyncIterator[None]:
+        """Tell others, as long as the block, that somebody is at it: a large object takes its time."""
+
+        async def hold() -> None:
+            while True:
+                await asyncio.sleep(_STALLED.total_seconds() / 6)
+                with suppress(PuploadError):
+                    await self._change("hold_session", session.id)
+
+        holding = asyncio.create_task(hold())
+        try:
+            yield
+        finally:
+            holding.cancel()
+            await asyncio.wait([holding])
+
+    async def _complete(self, session: Session) -> None:
         store = await self._store(session)
         upload = await self._uploads.find(session.run_id, session.edge)
         if upload is None:
-            await self.abort(session)
+            await self._end_late(store, session)
+            return
+        await self._uploads.settle(upload, await self._joined(store, session))
+        await self._change("end_session", session.id, "completed")
+
+    async def _end_late(self, store: Store, session: Session) -> None:
+        """The edge awaits nothing: because this very upload had come, and its end was not noted, or another one."""
+        head = await store.head(session.multipart.key)
+        if head is None or not await self._uploads.is_accepted(session.run_id, session.edge, head):
+            await self._drop(session)
             raise settled(session.edge)
-        head = await self._joined(store, session)
-        await self._uploads.settle(upload, head)
-        await self._end(session, "completed")
+        await self._change("end_session", session.id, "completed")
 
     async def _joined(self, store: Store, session: Session) -> Head:
+        """The object of all parts; somebody may have made it, and been killed before that was noted."""
+        if head := await _made(store, session):
+            await store.abort_multipart(session.multipart)
+            return head
         try:
             parts = await store.list_parts(session.multipart)
             _require_all(session, parts)
-            async with self._service.database.connection() as connection:
-                await connection.fetchval(SQL["begin_completing"], session.id)
             return await store.complete_multipart(session.multipart, parts)
         except NotFound as gone:
-            # Somebody completed it before and was killed, or is just doing the same.
-            head = await store.head(session.multipart.key)
-            if (
-                head is None
-                or head.size_bytes != session.size_bytes
-                or head.modified < session.created_at - _CLOCK_SKEW
-            ):
-                await self._end(session, "aborted")
-                raise _ended() from gone
-            return head
+            # A store goes on making it after whoever asked has hung up.
+            if head := await _made(store, session):
+                return head
+            await self._change("end_session", session.id, "aborted")
+            raise _ended() from gone
 
     async def abort(self, session: Session) -> None:
-        """Nothing is left of the upload but its row."""
-        if session.state in {"open", "completing"}:
-            await (await self._store(session)).abort_multipart(session.multipart)
-            await self._end(session, "aborted")
+        """Nothing is left of the upload but its row; one that has ended stays as it is.
+
+        Errors: Conflict while it is being completed.
+        """
+        if session.state == "completing":
+            raise Conflict("this upload is being completed", code="UPLOAD_COMPLETING")
+        if session.state == "open":
+            await self._drop(session)
+
+    async def _drop(self, session: Session) -> None:
+        await (await self._store(session)).abort_multipart(session.multipart)
+        await self._change("end_session", session.id, "aborted")
 
     async def abandon(self, run_id: RunID) -> None:
         """Abort what is open of a run that is to be removed: without its rows nobody would find it."""
         async with self._service.database.connection() as connection:
             rows = await connection.fetch(SQL["sessions_of_run"], run_id)
         for row in rows:
-            await self.abort(_session(row))
+            await self._drop(_session(row))
 
     async def look(self) -> None:
         """Sessions that nobody came back to, and those whose completion was broken off."""
@@ -208,7 +253,7 @@ class Multiparts:
             stalled = await connection.fetch(SQL["stalled_sessions"], _STALLED)
         for row in abandoned:
             with alone("abandoned upload of run", row["run_id"]):
-                await self.abort(_session(row))
+                await self._drop(_session(row))
                 _LOG.info("aborted upload %s, which nobody completed", row["id"])
         for row in stalled:
             with alone("broken off upload of run", row["run_id"]):
@@ -217,9 +262,10 @@ class Multiparts:
     async def _store(self, session: Session) -> Store:
         return await self._stores.of_run(session.run_id, session.store)
 
-    async def _end(self, session: Session, state: str) -> None:
+    async def _change(self, statement: str, *how: object) -> bool:
+        """True when the session was in a state for it."""
         async with self._service.database.connection() as connection:
-            await connection.fetchval(SQL["end_session"], session.id, state)
+            return await connection.fetchval(SQL[statement], *how) is not None
 
 
 def part_size_for(size_bytes: int, wish_bytes: int | None) -> int:
@@ -250,6 +296,13 @@ def _require_all(session: Session, parts: Sequence[Part]) -> None:
             code="UPLOAD_INCOMPLETE",
             details=missing[:100],
         )
+
+
+async def _made(store: Store, session: Session) -> Head | None:
+    head = await store.head(session.multipart.key)
+    if head is None or head.size_bytes != session.size_bytes or head.modified < session.created_at - _CLOCK_SKEW:
+        return None
+    return head
 
 
 def _require_open(session: Session) -> None:

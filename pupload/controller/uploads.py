@@ -127,7 +127,7 @@ class Uploads:
         """
         artifact = _artifact(upload, head)
         accepted = await self._service.receive(upload.run_id, artifact)
-        if not accepted and not await self._is_accepted(upload.run_id, artifact):
+        if not accepted and not await self.is_accepted(upload.run_id, upload.edge, head):
             raise settled(upload.edge)
         self._schedules.pop(upload, None)
 
@@ -141,11 +141,11 @@ class Uploads:
         folder, _, name = upload.key.rpartition("/")
         return f"{folder}/{secrets.token_hex(4)}-{name}"
 
-    async def _is_accepted(self, run_id: RunID, artifact: Artifact) -> bool:
-        """True when these very bytes were noticed in the store before we could tell of them."""
+    async def is_accepted(self, run_id: RunID, edge: Edge, head: Head) -> bool:
+        """True when these very bytes are the edge's object, noticed in the store before anybody could tell of them."""
         async with self._service.database.connection() as connection:
-            rows = await connection.fetch(SQL["artifacts_of_edges"], run_id, [artifact.edge])
-        return bool(rows) and (rows[0]["key"], rows[0]["etag"]) == (artifact.key, artifact.etag)
+            rows = await connection.fetch(SQL["artifacts_of_edges"], run_id, [edge])
+        return bool(rows) and (rows[0]["key"], rows[0]["etag"]) == (head.key, head.etag)
 
     async def find(self, run_id: RunID, edge: Edge) -> Awaited | None:
         """The awaited object; None when it has come, or is not wanted any more.

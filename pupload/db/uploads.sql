@@ -8,11 +8,17 @@ RETURNING *;
 -- name: find_session
 SELECT * FROM upload_sessions WHERE id = $1 AND run_id = $2 AND edge = $3;
 
--- name: begin_completing
--- Whoever repeats it does no harm; that it is being done keeps others from it for a while.
+-- name: claim_session
+-- One completes at a time; one that was killed at it holds nobody up for long.
 UPDATE upload_sessions SET state = 'completing', touched_at = now()
-WHERE id = $1 AND state IN ('open', 'completing')
+WHERE id = $1 AND (state = 'open' OR state = 'completing' AND touched_at < now() - $2::interval)
 RETURNING id;
+
+-- name: hold_session
+UPDATE upload_sessions SET touched_at = now() WHERE id = $1 AND state = 'completing' RETURNING id;
+
+-- name: reopen_session
+UPDATE upload_sessions SET state = 'open', touched_at = now() WHERE id = $1 AND state = 'completing' RETURNING id;
 
 -- name: end_session
 UPDATE upload_sessions SET state = $2, touched_at = now() WHERE id = $1 AND state IN ('open', 'completing') RETURNING id;

@@ -16,7 +16,6 @@ import pytest
 
 from pupload.cli import main
 from tests.support.system import System
-from tests.support.visitor import Visitor
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 
@@ -98,19 +97,6 @@ def test_the_command_line_is_told_of_whole() -> None:
     told = set(re.findall(r"`pup ([a-z-]+)", SECTIONS["The command line"]))
     names = {command.name or command.callback.__name__ for command in main.app.registered_commands if command.callback}
     assert told == names | {group.name for group in main.app.registered_groups}
-
-
-def test_a_webhook_well_is_refused(visitor: Visitor) -> None:
-    assert "a flow with a webhook well is refused" in README
-    well = {"Edge": "in", "Source": "webhook", "Key": "${RUN_ID}/in"}
-    node = {"ID": "copy", "Uses": "test/copy", "Inputs": [{"Name": "in", "Edge": "in"}]}
-    flow = {"Nodes": [node], "DataWells": [well]}
-    refused = visitor.post(
-        "/api/v1/flow/test",
-        {"Flow": flow, "NodeDefs": [{"Publisher": "test", "Name": "copy", "Image": "pupload/busybox:latest"}]},
-        status=400,
-    )
-    assert refused["error"]["Code"] == "WEBHOOK_REFUSED"
 
 
 @pytest.mark.parametrize("command", ["./scripts/demo", "./scripts/test"])
