@@ -29,6 +29,16 @@ async def send_files(engine: Engine, container: str, inputs: Iterable[Path], *, 
     await engine.call("take the input files", send, within_s)
 
 
+async def send_attachments(engine: Engine, container: str, paths: Sequence[Path], *, within_s: float) -> None:
+    """Give the volume of a created container the folder `attachments` with these files, read-only."""
+
+    def send(client: docker.APIClient) -> None:
+        pieces = itertools.chain(_packed_to_read("attachments", paths), [b"\0" * (2 * tarfile.BLOCKSIZE)])
+        client.put_archive(container, FILES_DIR, pieces)
+
+    await engine.call("take the attachments", send, within_s)
+
+
 async def send_folder(
     engine: Engine, container: str, folder: Path, *, name: str, owner: Owner, room: Room, within_s: float
 ) -> None:
@@ -114,15 +124,19 @@ async def fetch_files(
 
 
 def _packed(paths: list[Path], owner: Owner) -> Iterator[bytes]:
-    yield _entry("in", tarfile.DIRTYPE, 0o755).tobuf()
-    for path in paths:
-        entry = _entry(f"in/{path.name}", tarfile.REGTYPE, 0o444, size=path.stat().st_size)
-        yield entry.tobuf()
-        yield from _content(path, entry.size)
+    yield from _packed_to_read("in", paths)
     entry = _entry("out", tarfile.DIRTYPE, 0o700)
     entry.uid, entry.gid = owner
     yield entry.tobuf()
     yield b"\0" * (2 * tarfile.BLOCKSIZE)
+
+
+def _packed_to_read(folder: str, paths: Sequence[Path]) -> Iterator[bytes]:
+    yield _entry(folder, tarfile.DIRTYPE, 0o755).tobuf()
+    for path in paths:
+        entry = _entry(f"{folder}/{path.name}", tarfile.REGTYPE, 0o444, size=path.stat().st_size)
+        yield entry.tobuf()
+        yield from _content(path, entry.size)
 
 
 def _packed_sheets(sheets: Sequence[Sheet], owner: Owner) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ from typing import Any
 
 IN_DIR = "/pup/in"
 OUT_DIR = "/pup/out"
+ATTACHMENTS_DIR = "/pup/attachments"
 FILES_DIR = "/pup"
 
 MIN_MEMORY_BYTES = 16 * 1024**2
@@ -47,7 +48,8 @@ class ContainerSpec:
 
     `argv` None runs the image's own entrypoint and command. `files` is the directory with `in` and `out` that is
     mounted; None gives the container a volume instead, filled and read through the engine. `folders` are further ones
-    that the program may write, by the name that they have below `/pup`; `sheets` are single files beside them.
+    that the program may write, by the name that they have below `/pup`; `sheets` are single files beside them;
+    `attachments` is a folder that it may read.
     Units: memory in bytes, cpu in cores.
     """
 
@@ -63,6 +65,7 @@ class ContainerSpec:
     files: str | None = None
     folders: Mapping[str, str] = field(default_factory=dict)
     sheets: tuple[Sheet, ...] = ()
+    attachments: str | None = None
     egress: bool = False
     gpu: GpuDevice | None = None
 
@@ -150,6 +153,7 @@ def _mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
     return [
         _bind(f"{spec.files}/in", IN_DIR, read_only=True),
         _bind(f"{spec.files}/out", OUT_DIR, read_only=False),
+        *([_bind(spec.attachments, ATTACHMENTS_DIR, read_only=True)] if spec.attachments else []),
         *(_bind(path, f"{FILES_DIR}/{name}", read_only=False) for name, path in spec.folders.items()),
         *(_bind(sheet.path, f"{FILES_DIR}/{sheet.name}", read_only=sheet.read_only) for sheet in spec.sheets),
     ]

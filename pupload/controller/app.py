@@ -11,6 +11,7 @@ from aiohttp import web
 
 from pupload.config import ControllerConfig
 from pupload.controller.accounts import Accounts, Prices, charge
+from pupload.controller.attachments import Attachments
 from pupload.controller.calls import Calls
 from pupload.controller.children import Children
 from pupload.controller.chores import Chores
@@ -194,7 +195,7 @@ def wire(config: ControllerConfig, database: Database, stores: Mapping[str, Stor
         sessions=sessions_kept,
         views=views,
         removal=removal,
-        claims=Claims(config, service, known, signals, tiers),
+        claims=Claims(config, service, known, signals, Attachments(config, internet, box), tiers),
         replays=Replays(service, submission, by_request, box),
         steps=Steps(service, kept, submission, by_request, views, References(box)),
         reports=Reports(service, known, client_tools),

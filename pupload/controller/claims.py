@@ -14,6 +14,7 @@ from random import random
 import asyncpg
 
 from pupload.config import ControllerConfig
+from pupload.controller.attachments import Attachments
 from pupload.controller.folders import Kept, lend
 from pupload.controller.objects import inputs_of
 from pupload.controller.secrets import token_digest
@@ -85,10 +86,17 @@ class _Nothing(Enum):
 class Claims:
     """Hands out attempts and keeps their leases."""
 
-    def __init__(
-        self, config: ControllerConfig, service: Service, stores: Stores, signals: Signals, tiers: Mapping[str, Tier]
+    def __init__(  # noqa: PLR0917 - wired once, in app.py
+        self,
+        config: ControllerConfig,
+        service: Service,
+        stores: Stores,
+        signals: Signals,
+        attachments: Attachments,
+        tiers: Mapping[str, Tier],
     ) -> None:
         self._config, self._service, self._stores, self._signals, self._tiers = config, service, stores, signals, tiers
+        self._attachments = attachments
 
     @property
     def _database(self) -> Database:
@@ -292,6 +300,7 @@ class Claims:
             inputs=[await self._input(taken, binding) for binding in node.inputs],
             outputs=[_output(plan, node, binding) for binding in node.outputs],
             folders=[lend(kept, self._stores.server(DEFAULT_STORE)) for kept in taken.folders],
+            attachments=await self._attachments.of_node(self._database, taken.ref.run_id, plan, node),
             session_id=plan.session_id,
             tier=node.tier,
             timeout_s=node.timeout_s,

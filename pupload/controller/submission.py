@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from pupload.config import ControllerConfig
 from pupload.controller.accounts import Accounts
+from pupload.controller.attachments import Attachments
 from pupload.controller.callees import NamedFlows
 from pupload.controller.intake import Intake, NewInputs, StoreOf
 from pupload.controller.objects import upload_key
@@ -93,6 +94,7 @@ class Submission:
         self._config, self._service, self._stores, self._uploads = config, service, stores, uploads
         self._intake, self._accounts, self._internet, self._box = intake, accounts, internet, box
         self._preparation = Preparation(config, tiers)
+        self._attachments = Attachments(config, internet, box)
 
     async def start(self, start: Start) -> RunID:
         """The id of the run, stored before this returns. Nothing is stored of a request that does not pass.
@@ -116,6 +118,7 @@ class Submission:
         await self._require_servable(plan)
         await self._accounts.require(start.account, plan)
         await self._require_stores(plan, secrets)
+        plan, attachments = self._attachments.accept(plan, start.request.attachments)
         run_id = new_run_id()
         static = await self._static_artifacts(run_id, plan, secrets, idle)
         given = NewInputs(run_id, _given_to(plan, start.kept), prepared.inputs, start.account, secrets)
@@ -144,6 +147,7 @@ class Submission:
             account=start.account,
             budget=start.request.budget,
             intakes=taken.stored,
+            attachments=attachments,
         )
         try:
             stored, is_new = await self._service.create(new, beginning)

@@ -146,6 +146,7 @@ def _node(surveyed: Survey, place: int, position: int, node_timeout_s: float) ->
         user=definition.user,
         access=definition.access,
         session=definition.session,
+        attachments=definition.attachments,
         ask_exit_code=definition.tool_exit_code if definition.allow_tools else None,
     )
 

@@ -74,6 +74,8 @@ _EXTENSIONS = {
     "video/matroska": ".mkv",
 }
 
+_BY_EXTENSION = {extension: mime for mime, extension in reversed(_EXTENSIONS.items()) if extension}
+
 # Spellings of one type; the first of each row is the one that sniffing gives.
 _SAME = (
     ("application/gzip", "application/x-gzip"),
@@ -236,6 +238,19 @@ def extension_for(mime: str) -> str:
     bare = normal(mime)
     known = _EXTENSIONS.get(bare)
     return known if known is not None else _TABLE.guess_extension(bare) or ""
+
+
+def type_of_name(name: str) -> str:
+    """The type that a file's name tells by its extension; "" where it tells none.
+
+    >>> type_of_name("photo.JPG"), type_of_name("notes"), type_of_name("page.webp")
+    ('image/jpeg', '', 'image/webp')
+    """
+    stem, dot, extension = name.rpartition(".")
+    if not (stem and dot):
+        return ""
+    known = _BY_EXTENSION.get(f".{extension.lower()}")
+    return known or normal(_TABLE.guess_type(f"x.{extension.lower()}")[0] or "")
 
 
 def extension_of(types: Collection[str]) -> str:

@@ -118,6 +118,7 @@ class NodeDef(Given):
     env: Env = Field(default_factory=dict, max_length=256)
     access: Literal["files", "urls"] = "files"
     session: bool = True
+    attachments: bool = False
     allow_tools: bool = False
     tool_exit_code: int = Field(default=85, ge=1, le=255)
 

@@ -158,6 +158,8 @@ class NodePlan:
     """Whether the node is lent the session's folder, and so waits for its turn at it."""
     ask_exit_code: int | None = None
     calls: FlowRef | None = None
+    attachments: bool = False
+    """Whether the node gets every attachment of its run, not only those of its inputs' types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,14 @@ class Callback:
 
 
 @dataclass(frozen=True, slots=True)
+class AttachmentPlan:
+    """A file that is fetched into containers and stored nowhere. Where from is kept apart: it may be a secret."""
+
+    name: str
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A whole flow. `nodes` is in topological order; `parameters` are final values by name."""
 
@@ -227,6 +237,8 @@ class Plan:
     """Whether small text inputs and outputs of each attempt are kept for whoever looks for a fault."""
     evals: tuple[EvalPlan, ...] = ()
     callback: Callback | None = None
+    attachments: tuple[AttachmentPlan, ...] = ()
+    """What came with the run's request; it is no part of the definition."""
 
 
 @cache

@@ -14,6 +14,8 @@ from pupload.containers import janitor, probe
 from pupload.containers.docker import Engine
 from pupload.containers.images import Images
 from pupload.errors import InvalidConfig
+from pupload.web.addresses import read_allowed
+from pupload.web.guarded import Patience, Web
 from pupload.worker.capacity import survey
 from pupload.worker.control import Control
 from pupload.worker.serving import Worker
@@ -53,6 +55,7 @@ async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
             starts=asyncio.Semaphore(config.starts or 2 * engine.info.cores),
             mounts=await _mounts(config, engine, instance),
             owner=_owner(config),
+            web=Web(read_allowed(config.url_allow), Patience(total_s=config.transfer_timeout_s)),
         )
         yield Worker(shop, ledger)
 

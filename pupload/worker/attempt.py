@@ -19,6 +19,7 @@ from pupload.containers.spec import GpuDevice
 from pupload.errors import EngineUnavailable, LostLease, PuploadError
 from pupload.flow.plan import Reason
 from pupload.protocol import Assignment, Claim, Finish, Outcome
+from pupload.worker.attachments import hand_in_attachments, room_for_attachments, stage_attachments
 from pupload.worker.container import container_spec, owner_of, ports_of
 from pupload.worker.ending import until_exit
 from pupload.worker.failure import NodeFailure, Stopped
@@ -120,6 +121,7 @@ async def _make_room(shop: Shop, attempt: Attempt) -> None:
         if not _PORT.fullmatch(port):
             raise NodeFailure(Reason.POLICY, f"{port!r} is no name for a file", final=True)
     needed = sum(spec.content.size_bytes for spec in assignment.inputs if spec.content) + room_for(assignment.folders)
+    needed += room_for_attachments(assignment)
     parent, owner = shop.config.work_dir, owner_of(shop, assignment)
 
     def make() -> WorkDir:
@@ -135,19 +137,20 @@ async def _make_room(shop: Shop, attempt: Attempt) -> None:
 
 
 async def _gather(shop: Shop, attempt: Attempt) -> None:
-    """Steps 3 and 4 at once: inputs, kept folders and image."""
+    """Steps 3 and 4 at once: inputs, attachments, kept folders and image."""
     assignment = attempt.assignment
     place = placed(attempt)
     inputs = asyncio.ensure_future(stage_inputs(stage_of(shop, attempt), assignment.inputs, place.inputs))
     image = asyncio.ensure_future(_require_image(shop, assignment.image))
     folders = asyncio.ensure_future(stage_folders(shop, attempt))
+    attachments = asyncio.ensure_future(stage_attachments(shop, attempt))
     try:
         with attempt.step("gather"):
-            _, attempt.image, _ = await asyncio.gather(inputs, image, folders)
+            _, attempt.image, _, _ = await asyncio.gather(inputs, image, folders, attachments)
     finally:
-        for each in (inputs, image, folders):
+        for each in (inputs, image, folders, attachments):
             each.cancel()
-        await asyncio.gather(inputs, image, folders, return_exceptions=True)
+        await asyncio.gather(inputs, image, folders, attachments, return_exceptions=True)
         # Also where the image was not to be had: what has come in is reported.
         attempt.staged = [] if inputs.cancelled() or inputs.exception() else inputs.result()
     if assignment.snapshot_bytes:
@@ -182,6 +185,7 @@ async def _hand_in(shop: Shop, attempt: Attempt) -> None:
     paths, within_s = [staged.path for staged in attempt.staged], shop.config.transfer_timeout_s
     with attempt.step("hand_in"):
         await send_files(shop.engine, attempt.container, paths, owner=placed(attempt).owner, within_s=within_s)
+        await hand_in_attachments(shop, attempt)
         await hand_in_folders(shop, attempt)
         await hand_in_sheets(shop, attempt)
 

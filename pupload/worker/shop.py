@@ -14,6 +14,7 @@ from pupload.containers.spec import GpuDevice
 from pupload.containers.streams import Attached, Watch
 from pupload.flow.plan import Reason
 from pupload.protocol import Assignment, AttemptRef, FolderFound, OutputFound, Snapshot
+from pupload.web.guarded import Web
 from pupload.worker.control import Control
 from pupload.worker.hold import Hold
 from pupload.worker.live import LiveLog
@@ -38,6 +39,7 @@ class Shop:
     starts: asyncio.Semaphore
     mounts: bool
     owner: tuple[int, int]
+    web: Web
 
 
 @dataclass(slots=True)

@@ -37,6 +37,11 @@ class WorkDir:
         """Where the file lies in which a program asks the client for tools; only there for one that may."""
         return self.root / "asked"
 
+    @property
+    def attachments(self) -> Path:
+        """Where what came with the run's request lies, if anything did; mounted read-only."""
+        return self.root / "attachments"
+
     def folder(self, name: str) -> Path:
         """Where the kept folder of this name lies while the container uses it."""
         return self.root / "folders" / name

@@ -48,7 +48,9 @@ def test_a_kept_file_is_named_by_its_id() -> None:
     assert read_input({"Uri": "file://file_0123abc"}) == Kept("file_0123abc")
 
 
-@pytest.mark.parametrize("uri", ["file:///etc/passwd", "file://file_../x", "file:file_01", "file://localhost/x", "file://"])
+@pytest.mark.parametrize(
+    "uri", ["file:///etc/passwd", "file://file_../x", "file:file_01", "file://localhost/x", "file://"]
+)
 def test_a_path_is_no_kept_file(uri: str) -> None:
     with pytest.raises(InvalidRequest, match="POST /files"):
         read_input({"Uri": uri})
@@ -71,7 +73,15 @@ def test_a_data_uri_holds_its_bytes_and_type(uri: str, content: bytes, told: str
 
 
 @pytest.mark.parametrize(
-    "uri", ["data:", "data:image/png;base64", "data:image/png;base64,YWJ", "data:image/png;base64,Y*Jj", "data:pic,x", "data:image/*,x"]
+    "uri",
+    [
+        "data:",
+        "data:image/png;base64",
+        "data:image/png;base64,YWJ",
+        "data:image/png;base64,Y*Jj",
+        "data:pic,x",
+        "data:image/*,x",
+    ],
 )
 def test_a_bad_data_uri_is_refused(uri: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
