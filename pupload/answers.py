@@ -28,6 +28,7 @@ class NodeState(Document):
     """Where a node is. `Progress` in percent; `ExitCode` of its newest attempt, null before its end.
 
     `ToolRounds` is how often it has asked the client; an attempt that goes on after an answer is not counted anew.
+    `ChildRunID` is the newest run of the flow that the node calls.
     """
 
     status: str
@@ -43,6 +44,7 @@ class NodeState(Document):
     exit_code: int | None = None
     worker: str = ""
     tool_rounds: int = 0
+    child_run_id: str = ""
 
 
 class ToolCallAnswer(Document):
@@ -200,10 +202,39 @@ class OutputMap(RootModel[dict[str, OutputAnswer]]):
     """Outputs by edge, and nothing else."""
 
 
+class EvalVerdict(Document):
+    """What an evaluation says of a run: a number, yes or no, or one of several names; and why."""
+
+    type: Literal["metric", "pass_fail", "category"]
+    pass_: bool | None = Field(default=None, alias="Pass")
+    score: float | None = None
+    category: str = Field(default="", max_length=200)
+    reason: str = Field(default="", max_length=10_000)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        said = {"metric": self.score is not None, "pass_fail": self.pass_ is not None, "category": bool(self.category)}
+        if not said[self.type]:
+            wants = {"metric": "score, a number", "pass_fail": "pass, true or false", "category": "category, a text"}
+            raise PydanticCustomError("verdict", "a verdict of this type has {wants}", {"wants": wants[self.type]})
+        return self
+
+
+class EvalAnswer(Document):
+    """One evaluation of a run: `Status` is pending, done, failed, or skipped where the run's end is none to judge."""
+
+    name: str
+    status: str
+    run_id: str = ""
+    verdict: EvalVerdict | None = None
+    error: str = ""
+
+
 class AnsweredRun(FlowRun):
-    """A run that somebody waited for."""
+    """A run that somebody waited for. `Evals` are there where they were waited for too."""
 
     outputs: dict[str, OutputAnswer] = Field(default_factory=dict)
+    evals: list[EvalAnswer] = Field(default_factory=list)
 
 
 class TextSnapshot(Document):
@@ -541,34 +572,6 @@ class FilePage(Document):
 
     files: list[FileAnswer]
     next_cursor: str = ""
-
-
-class EvalVerdict(Document):
-    """What an evaluation says of a run: a number, yes or no, or one of several names; and why."""
-
-    type: Literal["metric", "pass_fail", "category"]
-    pass_: bool | None = Field(default=None, alias="Pass")
-    score: float | None = None
-    category: str = Field(default="", max_length=200)
-    reason: str = Field(default="", max_length=10_000)
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        said = {"metric": self.score is not None, "pass_fail": self.pass_ is not None, "category": bool(self.category)}
-        if not said[self.type]:
-            wants = {"metric": "score, a number", "pass_fail": "pass, true or false", "category": "category, a text"}
-            raise PydanticCustomError("verdict", "a verdict of this type has {wants}", {"wants": wants[self.type]})
-        return self
-
-
-class EvalAnswer(Document):
-    """One evaluation of a run: `Status` is pending, done, failed, or skipped where the run's end is none to judge."""
-
-    name: str
-    status: str
-    run_id: str = ""
-    verdict: EvalVerdict | None = None
-    error: str = ""
 
 
 class RunEvals(Document):

@@ -142,16 +142,23 @@ class Evaluations:
         return RunEvals(evals=_answers(plan, rows))
 
     async def settled(self, judged: RunID, wait_s: float) -> RunEvals:
-        """As `of_run`, once none is pending, or when the wait is over."""
+        """As `of_run`, once none is pending of a run that is over, or when the wait is."""
         clock = asyncio.get_running_loop().time
         until = clock() + wait_s
         with self._signals.listen(run_topic(judged)) as heard:
             while True:
                 found = await self.of_run(judged)
                 left_s = until - clock()
-                if left_s <= 0 or all(each.status != "pending" for each in found.evals):
+                if left_s <= 0 or not await self._are_coming(judged, found):
                     return found
                 await self._signals.wait(heard, min(left_s, _LOOK_S))
+
+    async def _are_coming(self, judged: RunID, found: RunEvals) -> bool:
+        if all(each.status != "pending" for each in found.evals):
+            return False
+        async with self._service.database.connection() as connection:
+            header = await connection.fetchrow(SQL["run_header"], judged)
+        return header is not None and header["finished_at"] is not None
 
 
 def _answers(plan: Plan, rows: Sequence[asyncpg.Record]) -> list[EvalAnswer]:

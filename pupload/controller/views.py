@@ -50,6 +50,7 @@ class _Rows:
     logs: Mapping[str, list[LogRecord]]
     pending: Mapping[str, str]
     calls: Mapping[str, list[ToolCallAnswer]]
+    children: Mapping[str, str]
 
 
 class Views:
@@ -98,13 +99,16 @@ class Views:
         for row in await connection.fetch(SQL["last_lines"], run_id, LAST_LINES):
             logs[row["node_id"]].append(log_record(row))
         pending = await self._pending(connection, run_id, plan, nodes)
-        return _Rows(header, plan, nodes, artifacts, logs, pending, await _tool_calls(connection, run_id, nodes))
+        calls = await _tool_calls(connection, run_id, nodes)
+        children = await _children(connection, run_id, plan)
+        return _Rows(header, plan, nodes, artifacts, logs, pending, calls, children)
 
     async def _pending(
         self, connection: Connection, run_id: RunID, plan: Plan, nodes: Sequence[asyncpg.Record]
     ) -> dict[str, str]:
         """Why nodes that are ready do not run, by node: only what needs somebody to act is found out."""
-        tier_of = {row["node_id"]: plan.nodes[row["node_id"]].tier for row in nodes if row["status"] in _QUEUED}
+        ready = [plan.nodes[row["node_id"]] for row in nodes if row["status"] in _QUEUED]
+        tier_of = {node.id: node.tier for node in ready if node.calls is None}
         if not tier_of:
             return {}
         reasons = await unservable(connection, {t.name: t for t in tier_of.values()}.values(), self._config.lease_s)
@@ -165,6 +169,13 @@ class Views:
         if header is None:
             raise no_such_run(run_id)
         return header["finished_at"] is not None
+
+
+async def _children(connection: Connection, run_id: RunID, plan: Plan) -> dict[str, str]:
+    """The newest run of each node that calls a flow; nobody is asked where none does."""
+    if all(node.calls is None for node in plan.nodes.values()):
+        return {}
+    return {row["parent_node"]: row["id"] for row in await connection.fetch(SQL["children_of_run"], run_id)}
 
 
 async def _tool_calls(
@@ -257,6 +268,7 @@ def _node_state(row: asyncpg.Record, rows: _Rows) -> NodeState:
         exit_code=row["exit_code"],
         worker=row["worker"],
         tool_rounds=row["rounds"],
+        child_run_id=rows.children.get(row["node_id"], ""),
     )
 
 

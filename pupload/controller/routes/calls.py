@@ -4,12 +4,13 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel
 
-from pupload.answers import AnsweredRun, OutputMap
+from pupload.answers import AnsweredRun, EvalAnswer, OutputMap
 from pupload.controller.calls import Call
 from pupload.controller.routes.account import account_of
 from pupload.controller.routes.answering import answer, path_part, read_bytes
@@ -18,6 +19,7 @@ from pupload.controller.routes.reference import idempotency_key
 from pupload.controller.routes.runs import run_id_of
 from pupload.controller.state import Parts, parts_of
 from pupload.errors import InvalidRequest, PuploadError
+from pupload.flow.evals import mode_of
 from pupload.flow.load import PostedRun, load_request, read_json
 from pupload.flow.request import RunRequest
 from pupload.run.state import RunID, RunStatus
@@ -78,13 +80,15 @@ def waited_for(begin: Beginner) -> Callable[[web.Request], Awaitable[web.Respons
         parts, cancel = parts_of(request), _yes(request, "cancel_on_disconnect")
         only_outputs = _yes(request, "output_only")
         run_id, wish = await begin(request)
+        until = monotonic() + parts.calls.wait_s(wish)
         try:
-            await parts.calls.settle(run_id, parts.calls.wait_s(wish))
+            await parts.calls.settle(run_id, until - monotonic())
+            evals = await _evals(parts, run_id, wish, until - monotonic())
         except asyncio.CancelledError:
             if cancel and not request.app[GOING_DOWN].is_set():
                 await asyncio.shield(asyncio.ensure_future(_cancel(parts, run_id)))
             raise
-        return await _answered(parts, run_id, only_outputs=only_outputs)
+        return await _answered(parts, run_id, evals, only_outputs=only_outputs)
 
     return run_and_wait
 
@@ -96,13 +100,20 @@ async def _cancel(parts: Parts, run_id: RunID) -> None:
         _LOG.warning("run %s goes on, though its caller hung up: %s", run_id, error)
 
 
-async def _answered(parts: Parts, run_id: RunID, *, only_outputs: bool) -> web.Response:
+async def _evals(parts: Parts, run_id: RunID, wish: RunRequest, wait_s: float) -> list[EvalAnswer]:
+    """What the evaluations found, where the caller waits for them too."""
+    return (await parts.evaluations.settled(run_id, wait_s)).evals if mode_of(wish.evals) == "block" else []
+
+
+async def _answered(
+    parts: Parts, run_id: RunID, evals: list[EvalAnswer], *, only_outputs: bool
+) -> web.Response:
     run = await parts.views.run(run_id)
     outputs = await parts.outputs.of(run)
     if only_outputs and run.status == RunStatus.COMPLETE:
         return _about(run_id, OutputMap(outputs), 200)
     over = run.status in _ENDED or run.status_reason == "tool_calls"
-    return _about(run_id, AnsweredRun.model_construct(**dict(run), outputs=outputs), 200 if over else 202)
+    return _about(run_id, AnsweredRun.model_construct(**dict(run), outputs=outputs, evals=evals), 200 if over else 202)
 
 
 def streamed(begin: Beginner) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

@@ -81,10 +81,176 @@ async def test_a_called_flow_is_a_run_with_parent_and_root_and_its_output_is_the
     worker = await controller.worker()
     assignment = await work(worker)
     child = assignment.ref.run_id
-    assert child != parent
     await copy(worker, assignment)
     run = await ended(controller, parent)
     assert run["Status"] == "COMPLETE", run
     assert run["Artifacts"]["result"]["ObjectName"].startswith(child)
     lower = await controller.get(f"/api/v1/runs/{child}")
     assert (lower["ParentRunID"], lower["RootRunID"], run["RootRunID"]) == (parent, parent, parent)
+    assert run["NodeState"]["call"]["ChildRunID"] == child
+    async with controller.http.get(f"{controller.url}/api/v1/runs/{parent}/artifacts/result") as response:
+        assert await response.read() == b"copied"
+
+
+async def test_a_flow_may_call_one_that_calls_another(controller: ControllerUnderTest) -> None:
+    await keep(controller, "bottom", COPYING)
+    await keep(controller, "middle", calling("flow/bottom", Inputs=bound({"in": "in"}), Outputs=bound({"out": "out"})))
+    await keep(controller, "top", calling("flow/middle@1"))
+    top = await start(controller, "top", Inputs={"photo": "hello"})
+    worker = await controller.worker()
+    assignment = await work(worker)
+    assert (await controller.get(f"/api/v1/runs/{assignment.ref.run_id}"))["RootRunID"] == top
+    await copy(worker, assignment)
+    run = await ended(controller, top)
+    assert run["Status"] == "COMPLETE", run
+    async with controller.http.get(f"{controller.url}/api/v1/runs/{top}/artifacts/result") as response:
+        assert await response.read() == b"copied"
+
+
+async def test_what_fails_below_fails_the_node_with_the_same_code_and_text(controller: ControllerUnderTest) -> None:
+    await keep(controller, "child", documents(a_flow(Name=""), a_def(MaxAttempts=1)))
+    await keep(controller, "parent", calling("flow/child"))
+    parent = await start(controller, "parent", Inputs={"photo": "hello"})
+    worker = await controller.worker()
+    assignment = await work(worker)
+    await worker.finish(assignment.ref, outcome="failed", reason="exit", message="it broke", exit_code=3)
+    run = await ended(controller, parent)
+    assert (run["Status"], run["Error"]["Code"], run["Error"]["NodeID"]) == ("ERROR", "NODE_EXIT", "call")
+    assert "it broke" in run["Error"]["Message"]
+    assert run["NodeState"]["call"]["Attempt"] == 1
+
+
+async def test_a_node_calls_its_flow_as_often_as_its_attempts_allow(controller: ControllerUnderTest) -> None:
+    await keep(controller, "child", documents(a_flow(Name=""), a_def(MaxAttempts=1)))
+    await keep(controller, "parent", calling("flow/child", MaxAttempts=2))
+    parent = await start(controller, "parent", Inputs={"photo": "hello"})
+    worker = await controller.worker()
+    first = await work(worker)
+    await worker.finish(first.ref, outcome="failed", reason="exit", message="it broke", exit_code=3)
+    second = await work(worker)
+    assert second.ref.run_id != first.ref.run_id
+    await copy(worker, second)
+    run = await ended(controller, parent)
+    assert (run["Status"], run["NodeState"]["call"]["Attempt"]) == ("COMPLETE", 2)
+
+
+async def test_who_stops_the_caller_stops_what_it_called(controller: ControllerUnderTest) -> None:
+    await keep(controller, "child", COPYING)
+    await keep(controller, "parent", calling("flow/child"))
+    parent = await start(controller, "parent", Inputs={"photo": "hello"})
+    worker = await controller.worker()
+    assignment = await work(worker)
+    await controller.post(f"/api/v1/runs/{parent}/cancel")
+    stop = await until(lambda: _ordered_to_stop(worker, assignment))
+    assert stop
+    await worker.finish(assignment.ref, outcome="failed", reason="cancelled", message="stopped")
+    assert (await ended(controller, assignment.ref.run_id))["Status"] == "STOPPED"
+    assert (await ended(controller, parent))["Status"] == "STOPPED"
+
+
+async def _ordered_to_stop(worker: HandWorker, assignment: Assignment) -> bool:
+    return bool((await worker.beat([assignment.ref]))["Stop"])
+
+
+async def test_who_stops_a_called_run_ends_the_call(controller: ControllerUnderTest) -> None:
+    await keep(controller, "child", COPYING)
+    await keep(controller, "parent", calling("flow/child", MaxAttempts=3))
+    parent = await start(controller, "parent", Inputs={"photo": "hello"})
+    child = await until(lambda: _child_of(controller, parent))
+    await controller.post(f"/api/v1/runs/{child}/cancel")
+    run = await ended(controller, parent)
+    assert (run["Status"], run["NodeState"]["call"]["Reason"]) == ("ERROR", "cancelled")
+
+
+async def _child_of(controller: ControllerUnderTest, parent: str) -> str:
+    run = await controller.get(f"/api/v1/runs/{parent}")
+    return str(run["NodeState"]["call"]["ChildRunID"])
+
+
+async def test_the_timeout_of_a_node_is_that_of_the_run_that_it_calls(controller: ControllerUnderTest) -> None:
+    await keep(controller, "child", COPYING)
+    await keep(controller, "parent", calling("flow/child", Timeout="300ms"))
+    parent = await start(controller, "parent", Inputs={"photo": "hello"})
+    run = await ended(controller, parent)
+    assert (run["Status"], run["StatusReason"], run["Error"]["Code"]) == ("ERROR", "timeout", "RUN_TIMEOUT")
+
+
+async def test_parameters_come_from_flags_and_an_unbound_optional_input_stays_absent(
+    controller: ControllerUnderTest,
+) -> None:
+    optional = a_def(Inputs=[{"Name": "in"}, {"Name": "extra", "Required": False}], Outputs=[{"Name": "out"}])
+    node = a_node(reads={"in": "in", "extra": "extra"}, flags={"size": "${PARAM.size}"})
+    child = documents(a_flow(node, Name="", Parameters=[{"Name": "size", "Type": "int", "Required": True}]), optional)
+    await keep(controller, "child", child)
+    await keep(controller, "parent", calling("flow/child", Flags=[{"Name": "size", "Value": 7}]))
+    parent = await start(controller, "parent", Inputs={"photo": "hello"})
+    worker = await controller.worker()
+    assignment = await work(worker)
+    assert assignment.flags == {"size": "7"}
+    assert {each.port: each.content is not None for each in assignment.inputs} == {"in": True, "extra": False}
+    await copy(worker, assignment)
+    assert (await ended(controller, parent))["Status"] == "COMPLETE"
+
+
+async def test_a_wells_own_key_gets_a_copy_of_what_the_called_flow_wrote(controller: ControllerUnderTest) -> None:
+    await keep(controller, "child", COPYING)
+    body = calling("flow/child")
+    body["Flow"]["DataWells"] = [{"Edge": "result", "Key": "results/${RUN_ID}.txt"}]
+    await keep(controller, "parent", body)
+    parent = await start(controller, "parent", Inputs={"photo": "hello"})
+    worker = await controller.worker()
+    await copy(worker, await work(worker))
+    run = await ended(controller, parent)
+    assert run["Artifacts"]["result"]["ObjectName"] == f"results/{parent}.txt"
+
+
+async def test_findings_name_what_cannot_be_called(controller: ControllerUnderTest) -> None:
+    await keep(controller, "child", COPYING)
+    await keep(controller, "here", calling("flow/there"), publish=False)
+    await keep(controller, "there", calling("flow/here"), publish=False)
+    for flow, code in (("here", "FLOW_006"), ("there", "FLOW_006")):
+        assert await _codes(controller, flow) == [code]
+    await keep(controller, "lost", calling("flow/nowhere"), publish=False)
+    assert await _codes(controller, "lost") == ["FLOW_007"]
+    await keep(controller, "old", calling("flow/child@7"), publish=False)
+    assert await _codes(controller, "old") == ["FLOW_007"]
+    await keep(controller, "loose", calling("flow/child", Inputs=[]), publish=False)
+    assert await _codes(controller, "loose") == ["NODE_002"]
+    await keep(controller, "odd", calling("flow/child", Flags=[{"Name": "size", "Value": 1}]), publish=False)
+    assert await _codes(controller, "odd") == ["NODE_006"]
+
+
+async def _codes(controller: ControllerUnderTest, flow: str) -> list[str]:
+    async with controller.http.post(f"{controller.url}/api/v1/flows/{flow}/validate") as response:
+        return [finding["Code"] for finding in (await response.json())["Findings"]]
+
+
+async def test_a_published_caller_goes_on_with_the_version_that_it_was_published_with(
+    controller: ControllerUnderTest,
+) -> None:
+    await keep(controller, "child", documents(a_flow(Name=""), a_def(Env={"EDITION": "1"})))
+    await keep(controller, "parent", calling("flow/child"))
+    await keep(controller, "child", documents(a_flow(Name=""), a_def(Env={"EDITION": "2"})))
+    worker = await controller.worker()
+    await start(controller, "parent", Inputs={"photo": "hello"})
+    assert (await work(worker)).env["EDITION"] == "1"
+    await start(controller, "parent", Inputs={"photo": "hello"}, Version="draft")
+    assert (await work(worker)).env["EDITION"] == "2"
+
+
+async def test_who_calls_a_draft_cannot_be_published(controller: ControllerUnderTest) -> None:
+    await keep(controller, "child", COPYING, publish=False)
+    await keep(controller, "parent", calling("flow/child"), publish=False)
+    refused = await controller.post("/api/v1/flows/parent/versions", expect=409)
+    assert refused["Error"]["Code"] == "NAMES_DRAFT"
+
+
+async def test_a_draft_that_changed_since_is_not_called(controller: ControllerUnderTest) -> None:
+    await keep(controller, "child", COPYING, publish=False)
+    await keep(controller, "parent", calling("flow/child"), publish=False)
+    parent = await start(controller, "parent")
+    await keep(controller, "child", documents(a_flow(Name=""), a_def(MaxAttempts=9)), publish=False)
+    async with controller.http.put(f"{controller.url}/api/v1/runs/{parent}/inputs/photo", data=b"x") as response:
+        assert response.status == 204
+    run = await ended(controller, parent)
+    assert run["Error"]["Code"] == "DRAFT_CHANGED"
