@@ -96,6 +96,16 @@ def load_request(body: object, kind: type[R]) -> R:
     values = {name: value for name, value in parts.items() if fold(str(name)) in _VALUES}
     require_sane(values, most_characters=MAX_VALUE)
     require_sane({name: value for name, value in parts.items() if name not in values})
+    return _document(body, kind)
+
+
+def load_definition(body: object, kind: type[R]) -> R:
+    """A node definition by itself, as a document of `kind`. Errors: as `load_request`."""
+    require_sane(body)
+    return _document(body, kind)
+
+
+def _document(body: object, kind: type[R]) -> R:
     try:
         return kind.model_validate(body)
     except ValidationError as error:

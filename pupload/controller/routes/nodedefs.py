@@ -2,8 +2,9 @@
 
 from aiohttp import web
 
-from pupload.controller.routes.answering import answer, path_part, query_text, read_document, whole_number
+from pupload.controller.routes.answering import answer, path_part, query_text, read_body, whole_number
 from pupload.controller.state import parts_of
+from pupload.flow.load import load_definition
 from pupload.flow.nodedef import NodeDef
 
 
@@ -15,7 +16,7 @@ def _key(request: web.Request) -> tuple[str, str, str]:
 async def put_nodedef(request: web.Request) -> web.Response:
     """PUT a definition; one with a version once and for all."""
     publisher, name, version = _key(request)
-    given = await read_document(request, _PathNamed)
+    given = load_definition(await read_body(request), _PathNamed)
     kept, fresh = await parts_of(request).nodedefs.put(publisher, name, version, given)
     return answer(kept, status=201 if fresh else 200)
 

@@ -312,6 +312,8 @@ async def test_a_definition_that_cannot_be_used_is_refused(controller: Controlle
     assert await refused(controller, "PUT", "/api/v1/nodedefs/flow/x", IMAGE, expect=422) == "INVALID_NODEDEF"
     assert await refused(controller, "PUT", "/api/v1/nodedefs/a%20b/x", IMAGE, expect=422) == "INVALID_NAME"
     assert await refused(controller, "PUT", f"{DEFS}@a%2Fb", IMAGE, expect=422) == "INVALID_VERSION"
+    for shape in ([], IMAGE | {"Colour": "red"}, IMAGE | {"Description": "\ud800"}):
+        assert await refused(controller, "PUT", DEFS, shape, expect=422) == "INVALID_REQUEST"
     assert await refused(controller, "GET", DEFS, expect=404) == "NODEDEF_NOT_FOUND"
 
 
