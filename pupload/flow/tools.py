@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, JsonValue, TypeAdapter, ValidationE
 
 from pupload.errors import CallerError, InvalidRequest, PuploadError
 from pupload.flow.given import Given
-from pupload.flow.load import read_json, require_sane
+from pupload.flow.load import MAX_DEPTH, read_json, require_sane
 from pupload.flow.paths import json_path
 from pupload.flow.plan import Plan, ToolChoice, ToolOffer
 from pupload.flow.request import MAX_TOOLS, RunRequest
@@ -192,6 +192,8 @@ def _unfolded(part: object, root: object, known: dict[str, int], way: tuple[str,
 
 
 def _unfolded_reference(reference: str, root: object, known: dict[str, int], way: tuple[str, ...]) -> int:
+    if len(way) > MAX_DEPTH:
+        raise _TooMuch("its references lead too far")
     if reference in way:
         raise _TooMuch(f"{reference} refers to itself, which is not taken here")
     if reference not in known:

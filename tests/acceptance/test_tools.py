@@ -36,7 +36,9 @@ def asking(script: str = ASK_ONCE, node: str = "agent", **members: Any) -> Any:
     return a_source(node, script, AllowTools=True, **members)
 
 
-def started(visitor: Visitor, *steps: Any, tools: Any = (WEATHER,), way: str = "", status: int = 202, **how: Any) -> Json:
+def started(
+    visitor: Visitor, *steps: Any, tools: Any = (WEATHER,), way: str = "", status: int = 202, **how: Any
+) -> Json:
     """What came of running the steps with these tools."""
     run = visitor.post("/api/v1/runs" + way, {**a_request(*steps), "Tools": list(tools), **how}, status=status)
     if "ID" in run:
