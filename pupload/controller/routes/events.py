@@ -48,7 +48,9 @@ async def send_events(
     last: Callable[[RunEvent], Awaitable[RunEvent]] | None = None,
 ) -> web.StreamResponse:
     """The run's events of these types, all where there are none, and its last one in any case, as `last` has it."""
-    async with sse_response(request, sep="\n", ping_interval=_PING_S, headers=headers) as response:
+    async with sse_response(
+        request, sep="\n", ping_interval=_PING_S, headers=headers, allow_all_methods=True
+    ) as response:
         async for event in follow(parts_of(request), run_id, after):
             if event.type in TERMINAL_RECORDS:
                 event = await last(event) if last else event
