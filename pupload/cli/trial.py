@@ -167,6 +167,9 @@ class Trial:
 
     async def _send(self, waiting: WaitingURL, slots: asyncio.Semaphore) -> None:
         edge = waiting.artifact.edge_name
+        if waiting.post_url:
+            self.show.say([Line(f"waiting for {edge}: POST its bytes to {waiting.post_url}")])
+            return
         path = self.wishes.inputs.get(edge)
         if path is None:
             raise UsageError(f"the flow awaits a file for {edge!r}: add -i {edge}=FILE")
