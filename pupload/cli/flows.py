@@ -11,7 +11,7 @@ from rich.table import Table
 
 from pupload.answers import DifferenceAnswer, FindingAnswer, FlowSummary, FlowVersionAnswer
 from pupload.cli.exits import ExitCode
-from pupload.cli.validate import findings_table
+from pupload.cli.validate import counted, findings_table
 from pupload.cli.view import printable
 from pupload.client.client import AsyncClient
 from pupload.document import fold
@@ -24,7 +24,10 @@ _PAGE = 500
 
 def show_flows(url: str) -> None:
     """Prints every flow by name."""
-    table = Table("Flow", "Draft", "Versions", "Production", box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("Flow", overflow="fold")
+    for title in ("Draft", "Versions", "Production"):
+        table.add_column(title, no_wrap=True)
     for flow in asyncio.run(_all_flows(url)):
         draft = f"{flow.updated_at:%Y-%m-%d %H:%M}" if flow.draft else ""
         newest = f"1 to {flow.versions[-1]}" if len(flow.versions) > 1 else "".join(map(str, flow.versions))
@@ -85,7 +88,7 @@ def validate_draft(url: str, name: str) -> None:
     findings = asyncio.run(ask())
     _print_findings(findings)
     errors = _errors(findings)
-    typer.echo(f"{name}: {errors} errors, {len(findings) - errors} warnings")
+    typer.echo(f"{name}: {counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}")
     if errors:
         raise typer.Exit(ExitCode.FAILED)
 
@@ -151,7 +154,9 @@ def compare(url: str, name: str, before: str | None, after: str | None) -> None:
     if not differences:
         typer.echo(f"{name}: {old} and {new} are the same")
         return
-    table = Table("Path", old, new, box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for title in ("Path", old, new):
+        table.add_column(title, overflow="fold")
     for each in differences:
         table.add_row(printable(each.path), _shown(each.from_), _shown(each.to))
     Console(highlight=False).print(table)

@@ -39,7 +39,7 @@ def _print(path: Path, findings: Sequence[Finding]) -> None:
     console = Console(highlight=False)
     if findings:
         console.print(findings_table(findings))
-    console.print(f"{path}: {_counted(errors, 'error')}, {_counted(len(findings) - errors, 'warning')}", markup=False)
+    console.print(f"{path}: {counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}", markup=False)
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
@@ -54,5 +54,6 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     return table
 
 
-def _counted(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """`number` with its noun."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"

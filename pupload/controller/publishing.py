@@ -39,7 +39,7 @@ class Publishing:
         await self._require_valid(draft)
         callees = await self._flows.named.callees(draft.flow, kept=True)
         _require_published(callees)
-        draft = replace(draft, flow=pinned(draft.flow, callees))
+        draft = replace(draft, flow=pinned(draft.flow, callees)) if callees else draft
         callees = {exact_reference(callee): callee for callee in callees.values()}
         found = await self._digests.find(_images_used(draft.flow, draft.defs))
         exactly = Definition(draft.flow, exact(draft.defs, found.images))

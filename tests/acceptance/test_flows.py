@@ -1,10 +1,14 @@
 """Flows by name: a draft, versions, production, and the exact images that a version was published with."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import docker
 import pytest
+from typer.testing import CliRunner
 
+from pupload.cli.main import app
 from tests.support.docker_images import an_image_with_entrypoint
 from tests.support.shell_steps import a_request, a_source, a_step
 from tests.support.visitor import Json, Visitor, told
@@ -80,6 +84,31 @@ def test_a_definition_that_is_kept_needs_no_copy_in_the_flow(visitor: Visitor, f
     visitor.ask("PUT", "/api/v1/nodedefs/test/kept@1.2", json=nodedef | {"Tier": "c-small"}, status=409)
     put(visitor, flow, {"Flow": {"Nodes": [node | {"Uses": "test/kept@1.2"}]}})
     assert said(visitor, flow) == (b"kept", "draft")
+
+
+def test_the_command_line_takes_a_file_to_production(visitor: Visitor, tmp_path: Path) -> None:
+    name, path = "by-hand", tmp_path / "flow.json"
+
+    def pup(*arguments: str, code: int = 0) -> str:
+        done = CliRunner().invoke(app, ["flow", *arguments, "--remote", visitor.url])
+        assert done.exit_code == code, (arguments, done.output)
+        return done.output
+
+    path.write_text(json.dumps(saying("a")))
+    assert "the flow has no Name" in pup("put", str(path), code=2)
+    assert "the draft is kept" in pup("put", str(path), "--name", name)
+    assert "version 1, in production" in pup("publish", name, "--promote")
+    path.write_text(json.dumps({"Flow": {"Nodes": [{"ID": "lost", "Uses": "no/body"}]}}))
+    assert "it cannot run yet" in pup("put", str(path), "--name", name)
+    assert f"{name}: 1 error, 0 warnings" in pup("validate", name, code=1)
+    assert "NODE_001" in pup("publish", name, code=1)
+    assert "$.Flow.Nodes['lost']" in pup("compare", name)
+    assert "are the same" in pup("compare", name, "production", "1")
+    assert "no version 2" in pup("promote", name, "2", code=1)
+    assert "the draft is gone" in pup("delete", name)
+    assert name in pup("list")
+    assert json.loads(pup("show", name)) | {"Draft": False, "Production": 1} == visitor.get(f"/api/v1/flows/{name}")
+    assert json.loads(pup("show", name, "--version", "1"))["Version"] == 1
 
 
 @pytest.fixture
