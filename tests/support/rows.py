@@ -135,7 +135,8 @@ def attempts_have_no_gap_and_no_repeat(rows: RunRows) -> None:
 
 def what_runs_has_one_lease(rows: RunRows) -> None:
     """An attempt runs exactly where its node does, and it is the newest; no two attempts share a token."""
-    running = [(attempt["node_id"], attempt["attempt"]) for attempt in rows.attempts if attempt["state"] == "running"]
+    held = [attempt for attempt in rows.attempts if attempt["state"] in {"running", "calling"}]
+    running = [(attempt["node_id"], attempt["attempt"]) for attempt in held]
     assert sorted(running) == sorted(
         (node["node_id"], node["attempt"]) for node in rows.nodes if node["status"] == NodeStatus.RUNNING
     )
