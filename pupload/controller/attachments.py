@@ -12,7 +12,7 @@ from yarl import URL
 
 from pupload.config import ControllerConfig
 from pupload.controller.secrets import SecretBox
-from pupload.db.pool import Database
+from pupload.db.pool import Connection, Database
 from pupload.db.sql import SQL
 from pupload.errors import CallerError, InvalidRequest
 from pupload.flow.mime import UNKNOWN, is_concrete, is_known, normal, overlap, type_of_name
@@ -50,22 +50,28 @@ class Attachments:
     async def of_node(self, database: Database, run_id: str, plan: Plan, node: NodePlan) -> list[AttachmentSpec]:
         """What an attempt of the node is to fetch."""
         wanted = [attachment for attachment in plan.attachments if takes(node, attachment)]
-        urls = await self._urls(database, run_id) if wanted else {}
+        if not wanted:
+            return []
+        async with database.connection() as connection:
+            urls = await _urls(connection, self._box, run_id)
         limit = self._config.max_fetch_bytes
         return [
             AttachmentSpec(name=w.name, url=urls[w.name], content_type=w.content_type, limit_bytes=limit)
             for w in wanted
         ]
 
-    async def of_run(self, database: Database, run_id: str, plan: Plan) -> list[Attachment]:
-        """The attachments as they were given, for a run that repeats this one."""
-        urls = await self._urls(database, run_id) if plan.attachments else {}
-        return [Attachment(uri=urls[a.name], name=a.name, content_type=a.content_type) for a in plan.attachments]
 
-    async def _urls(self, database: Database, run_id: str) -> dict[str, str]:
-        async with database.connection() as connection:
-            rows = await connection.fetch(SQL["attachments_of_run"], run_id)
-        return {row["name"]: self._box.open(row["sealed"]) for row in rows}
+async def attachments_of(connection: Connection, box: SecretBox, run_id: str, plan: Plan) -> list[Attachment]:
+    """The attachments of a run as they were given, for another that repeats it."""
+    urls = await _urls(connection, box, run_id)
+    return [
+        Attachment(uri=urls[each.name], name=each.name, content_type=each.content_type) for each in plan.attachments
+    ]
+
+
+async def _urls(connection: Connection, box: SecretBox, run_id: str) -> dict[str, str]:
+    rows = await connection.fetch(SQL["attachments_of_run"], run_id)
+    return {row["name"]: box.open(row["sealed"]) for row in rows}
 
 
 def takes(node: NodePlan, attachment: AttachmentPlan) -> bool:

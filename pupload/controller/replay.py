@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import asyncpg
 from pydantic import JsonValue
 
+from pupload.controller.attachments import attachments_of
 from pupload.controller.calls import Call, Calls
 from pupload.controller.existing import existing
 from pupload.controller.preparation import Prepared
@@ -27,7 +28,9 @@ from pupload.flow.request import ReplayRequest, RunRequest
 from pupload.run.replay import Earlier, edited_nodes, kept_edges, kept_nodes, to_run_again
 from pupload.run.state import Artifact, NodeStatus, RunID
 
-_REPEATED = {"parameters", "overrides", "only_nodes", "timeout", "session_id", "trace", "tools", "tool_choice"}
+_REPEATED = {
+    *("parameters", "overrides", "only_nodes", "timeout", "session_id", "trace", "tools", "tool_choice", "attachments"),
+}
 """Members that are as they were unless the new request says otherwise. Whom to tell, and what to pay, is said anew."""
 
 
@@ -92,12 +95,17 @@ class Replays:
             secrets = await connection.fetch(SQL["run_secrets"], run_id)
             nodes = await connection.fetch(SQL["nodes_of_run"], run_id)
             artifacts = [artifact_of(row) for row in await connection.fetch(SQL["artifacts_of_run"], run_id)]
+            plan = await self._service.plans.get(connection, run_id)
+            request = RunRequest.model_validate_json(posted["request"])
+            if plan.attachments:
+                attachments = await attachments_of(connection, self._box, run_id, plan)
+                request = request.model_copy(update={"attachments": attachments})
             return _Earlier(
                 run_id,
                 header["root_run"],
-                await self._service.plans.get(connection, run_id),
+                plan,
                 Definition(self._with_secrets(flow, secrets), defs, header["flow_version"], header["digest"]),
-                _in_session(RunRequest.model_validate_json(posted["request"]), header["session_id"]),
+                _in_session(request, header["session_id"]),
                 {NodeID(row["node_id"]): NodeStatus(row["status"]) for row in nodes},
                 {artifact.edge: artifact for artifact in artifacts},
             )

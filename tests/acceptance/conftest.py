@@ -11,6 +11,7 @@ import pytest
 from tests.support.docker_images import an_image_with_entrypoint, ensure_busybox
 from tests.support.system import System, a_system
 from tests.support.visitor import Visitor
+from tests.support.web_server import WebServer, a_web_server
 
 COPYING = ("sh", "-c", 'echo own entrypoint; cat "$INPUT_IN" > "$OUTPUT_OUT"')
 TINY = {"tiny": {"cpu": 0.5, "memory": "32mb", "disk": "100mb"}}
@@ -20,8 +21,10 @@ EVERYWHERE = {
     "PUPLOAD_CPU_OVERCOMMIT": "4",
     "PUPLOAD_MEMORY": "16gb",
     "PUPLOAD_DISK": "500gb",
+    "PUPLOAD_WEBHOOK_DELAY_S": "0.2",
+    "PUPLOAD_URL_ALLOW": '["127.0.0.2"]',
 }
-"""A worker offers the same on every machine."""
+"""A worker offers the same on every machine. Strangers' servers listen at 127.0.0.2; 127.0.0.1 is as closed as ever."""
 SETTINGS = EVERYWHERE | {"PUPLOAD_TIERS": json.dumps(TINY)}
 STRICT = EVERYWHERE | {
     "PUPLOAD_NOTIFICATIONS": "false",
@@ -100,3 +103,10 @@ def visitor(system: System) -> Iterator[Visitor]:
     with Visitor(system.url) as visitor:
         yield visitor
         visitor.tidy()
+
+
+@pytest.fixture(scope="session")
+def strangers() -> Iterator[WebServer]:
+    """Somebody else's web server, which the systems may ask."""
+    with a_web_server("127.0.0.2") as server:
+        yield server

@@ -79,6 +79,7 @@ def held(until: threading.Event, then: Answer) -> Answer:
 class WebServer:
     """Answers are given in the order in which they were put for a path; the last one stays. Unknown paths: 404."""
 
+    host: str = "127.0.0.1"
     port: int = 0
     seen: list[Seen] = field(default_factory=list)
     _answers: dict[str, list[Answer]] = field(default_factory=dict)
@@ -87,7 +88,7 @@ class WebServer:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def on(self, path: str, *answers: Answer) -> str:
         """The URL of `path`, which has these answers from now on."""
@@ -125,7 +126,7 @@ class _Server(ThreadingHTTPServer):
 @contextlib.contextmanager
 def a_web_server(host: str = "127.0.0.1") -> Iterator[WebServer]:
     """A server on a free port, as long as the block."""
-    told = WebServer()
+    told = WebServer(host)
     with _Server((host, 0), _handler(told)) as server:
         told.port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
