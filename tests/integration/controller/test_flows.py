@@ -312,7 +312,8 @@ async def test_a_definition_that_cannot_be_used_is_refused(controller: Controlle
     assert await refused(controller, "PUT", "/api/v1/nodedefs/flow/x", IMAGE, expect=422) == "INVALID_NODEDEF"
     assert await refused(controller, "PUT", "/api/v1/nodedefs/a%20b/x", IMAGE, expect=422) == "INVALID_NAME"
     assert await refused(controller, "PUT", f"{DEFS}@a%2Fb", IMAGE, expect=422) == "INVALID_VERSION"
-    for shape in ([], IMAGE | {"Colour": "red"}, IMAGE | {"Description": "\ud800"}):
+    shapes: list[object] = [[], IMAGE | {"Colour": "red"}, IMAGE | {"Description": "\ud800"}]
+    for shape in shapes:
         assert await refused(controller, "PUT", DEFS, shape, expect=422) == "INVALID_REQUEST"
     assert await refused(controller, "GET", DEFS, expect=404) == "NODEDEF_NOT_FOUND"
 
@@ -386,7 +387,7 @@ async def test_a_failure_names_the_version_that_wanted_the_image(
         worker = await controller.worker()
         run_id = await controller.running.parts.submission.start(Start(await resolved(controller)))
         (assignment,) = await worker.claim()
-        failed = {"outcome": "failed", "reason": "image", "message": "image sha256:… is not here", "final": True}
+        failed: Json = {"outcome": "failed", "reason": "image", "message": "image sha256:… is not here", "final": True}
         await worker.finish(assignment.ref, **failed)
         error = (await controller.get(f"/api/v1/runs/{run_id}"))["Error"]
         assert "version 1 of flow resize was published with exactly this image" in error["Message"]
