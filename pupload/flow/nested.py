@@ -64,19 +64,18 @@ class _Caller:
 
     def callees_of(self, flow: Flow) -> Callees:
         calls = set(called(flow))
-        return {each: self._callee(self.library[each], each, called=each in calls) for each in references(flow)}
+        return {each: self._callee(each, called=each in calls) for each in references(flow)}
 
-    def _callee(self, found: Found | str, reference: str, *, called: bool) -> Callee:
-        if isinstance(found, str):
-            return Callee(problem=found)
-        # An evaluation is not evaluated, so by it nothing comes round.
-        if loop := self._loop(found.name, (self.name,) if self.name and called else (), set()):
-            return Callee(recursion=f"{' calls '.join(loop)}; let one of them do without the other")
-        if self._height(found.name) > MAX_DEPTH:
-            return Callee(recursion=f"flow {found.name} calls flows more than {MAX_DEPTH} deep; call them side by side")
-        if reference not in self.derived:
-            self.derived[reference] = self._derived(found)
-        return self.derived[reference]
+    def _callee(self, reference: str, *, called: bool) -> Callee:
+        found = self.library[reference]
+        if isinstance(found, Found):
+            # An evaluation is not evaluated, so by it nothing comes round.
+            if loop := self._loop(found.name, (self.name,) if self.name and called else (), set()):
+                return Callee(recursion=f"{' calls '.join(loop)}; let one of them do without the other")
+            if self._height(found.name) > MAX_DEPTH:
+                deep = f"flow {found.name} calls flows more than {MAX_DEPTH} deep"
+                return Callee(recursion=f"{deep}; call them side by side")
+        return self._derive(reference)
 
     def _loop(self, name: str, above: tuple[str, ...], clean: set[str]) -> tuple[str, ...]:
         """The names of a circle of calls that `name`, called by the last of `above`, leads into."""
@@ -95,9 +94,16 @@ class _Caller:
             self.heights[name] = 1 + max(map(self._height, self.named.get(name, ())), default=0)
         return self.heights[name]
 
+    def _derive(self, reference: str) -> Callee:
+        """What the reference means, where it leads into no circle."""
+        if reference not in self.derived:
+            found = self.library[reference]
+            self.derived[reference] = Callee(problem=found) if isinstance(found, str) else self._derived(found)
+        return self.derived[reference]
+
     def _derived(self, found: Found) -> Callee:
         flow = without_evals(found.flow)
-        inner = self.callees_of(flow)
+        inner = {reference: self._derive(reference) for reference in called(flow)}
         wrong = errors_in(check(flow, found.defs, tiers=self.tiers, stores=self.stores, callees=inner))
         if wrong:
             return Callee(problem=f"flow {found.name} has {wrong[0].code} at {wrong[0].path}: {wrong[0].message}")

@@ -103,6 +103,11 @@ def findings(
     return check(flow, defs, tiers=TIERS, stores=stores, max_nodes=max_nodes, callees=callees)
 
 
+def codes_with(body: Json, flows: Mapping[str, Json], name: str = "") -> list[str]:
+    """The codes of what `check` finds in `body` on a server that keeps these flows."""
+    return [finding.code for finding in findings(body, flows=flows, name=name)]
+
+
 def a_library(flow: Flow, flows: Mapping[str, Json]) -> dict[str, Found | str]:
     """What `flow` names, and what that names, from `flows`, the first version of each."""
     kept = {name: read(body) for name, body in flows.items()}

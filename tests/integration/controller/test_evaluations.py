@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.integration.controller.test_called_flows import ended, keep, start, until, work
+from tests.integration.controller.test_called_flows import keep, start, until, work
 from tests.support.controller import ControllerUnderTest, HandWorker
 from tests.support.flows import a_flow, a_node, documents
 
