@@ -55,6 +55,11 @@ class Sessions:
     def _database(self) -> Database:
         return self._service.database
 
+    @property
+    def _grace(self) -> timedelta:
+        """How long an attempt that was given up may still be writing."""
+        return timedelta(seconds=self._config.lease_s + _GRACE_S)
+
     def looks(self) -> list[Look]:
         """What is to be looked for again and again."""
         seldom_s = 10 * self._config.reconcile_s
@@ -189,15 +194,14 @@ class Sessions:
             used = await connection.fetch(SQL["archives_in_use"], session_id)
         keep = {key for row in used for key in _keys_in_use(session_id, row)}
         await self._delete([key for key in listed if key not in keep])
-        grace = timedelta(seconds=self._config.lease_s + _GRACE_S)
         async with self._database.connection() as connection:
-            await connection.execute(SQL["mark_session_swept"], session_id, grace)
+            await connection.execute(SQL["mark_session_swept"], session_id, self._grace)
 
     async def _clear(self, session_id: str) -> None:
-        """Objects go first: a row without objects is found again, the reverse is not."""
+        """Objects go first, and the row when none can come any more: what it does not name nobody would find."""
         await self._delete(await self._archives(session_id))
         async with self._database.connection() as connection:
-            await connection.execute(SQL["delete_session"], session_id)
+            await connection.execute(SQL["delete_session"], session_id, self._grace)
 
     async def _archives(self, session_id: str) -> list[str]:
         return [head.key async for head in self._stores.server(DEFAULT_STORE).list(f"{session_id}/")]

@@ -96,4 +96,5 @@ ORDER BY random() LIMIT 50;
 SELECT id FROM sessions WHERE removed_at IS NOT NULL ORDER BY random() LIMIT 50;
 
 -- name: delete_session
-DELETE FROM sessions WHERE id = $1 AND removed_at IS NOT NULL;
+-- Not at once: an attempt that was given up may still be writing, and what it writes must be found.
+DELETE FROM sessions WHERE id = $1 AND removed_at < now() - $2::interval;

@@ -85,6 +85,13 @@ def test_only_our_own_directories_are_mounted_and_only_out_is_writable(spec: Con
     assert all(mount["Source"].startswith(f"{spec.files}/") for mount in mounts)
 
 
+def test_a_kept_folder_is_a_further_one_that_is_writable() -> None:
+    lent = a_spec(files="/work/dir", folders={"session": "/work/dir/folders/session"})
+    last = host_config(lent, 2)["Mounts"][-1]
+    assert (last["Source"], last["Target"]) == ("/work/dir/folders/session", "/pup/session")
+    assert (last["Type"], last["ReadOnly"]) == ("bind", False)
+
+
 def test_without_the_network_none_is_built() -> None:
     assert container_config(a_spec(), 2)["NetworkDisabled"] is True
     assert container_config(a_spec(egress=True), 2)["NetworkDisabled"] is False
