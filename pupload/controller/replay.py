@@ -28,9 +28,8 @@ from pupload.flow.request import ReplayRequest, RunRequest
 from pupload.run.replay import Earlier, edited_nodes, kept_edges, kept_nodes, to_run_again
 from pupload.run.state import Artifact, NodeStatus, RunID
 
-_REPEATED = {
-    *("parameters", "overrides", "only_nodes", "timeout", "session_id", "trace", "tools", "tool_choice", "attachments"),
-}
+_TOOLS = {"tools", "tool_choice"}
+_REPEATED = {"parameters", "overrides", "only_nodes", "timeout", "session_id", "trace", "attachments"} | _TOOLS
 """Members that are as they were unless the new request says otherwise. Whom to tell, and what to pay, is said anew."""
 
 
@@ -79,8 +78,8 @@ class Replays:
         store_of = self._submission.store_of(earlier.definition, plan)
         there = await existing(store_of, known.values())
         left = Earlier(earlier.statuses, frozenset(known), there.union(prepared.inputs))
-        roots = {*edited_nodes(plan, earlier.plan), *_readers(plan, prepared.inputs), *_begin(plan, wish)}
-        kept = kept_nodes(plan, left, to_run_again(plan, left, roots))
+        changed = edited_nodes(plan, earlier.plan) | _readers(plan, prepared.inputs) | _offered_anew(plan, wish)
+        kept = kept_nodes(plan, left, to_run_again(plan, left, changed.union(_begin(plan, wish))))
         return kept, kept_edges(plan, left, kept, prepared.inputs)
 
     async def _earlier(self, run_id: RunID) -> _Earlier:
@@ -147,6 +146,13 @@ def _borrowed(earlier: _Earlier, edge: Edge) -> Artifact:
 
 def _readers(plan: Plan, edges: Collection[Edge]) -> set[NodeID]:
     return {reader for edge in edges if edge in plan.edges for reader in plan.edges[edge].consumers}
+
+
+def _offered_anew(plan: Plan, wish: ReplayRequest) -> set[NodeID]:
+    """The nodes that get what the new request brings beside inputs."""
+    asks, gets = wish.model_fields_set & _TOOLS, "attachments" in wish.model_fields_set
+    nodes = plan.nodes.values()
+    return {n.id for n in nodes if (asks and n.ask_exit_code is not None) or (gets and (n.attachments or n.inputs))}
 
 
 def _begin(plan: Plan, wish: ReplayRequest) -> Collection[NodeID]:

@@ -17,9 +17,10 @@ from pupload.run.state import Artifact
 async def hold_origins(connection: Connection, artifacts: Sequence[Artifact]) -> None:
     """Returns when every object that belongs to another run is sure to stay until this transaction has ended.
 
+    Objects under a well's own key belong to nobody: no run takes them along.
     Errors: Gone for an object that no run names any more.
     """
-    borrowed = [artifact for artifact in artifacts if is_run(artifact.origin)]
+    borrowed = [each for each in artifacts if is_run(each.origin) and each.key.startswith(f"{each.origin}/")]
     if not borrowed:
         return
     keys = list({artifact.key for artifact in borrowed})

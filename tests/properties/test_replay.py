@@ -1,5 +1,7 @@
 """Whatever is left of whatever run: what a replay keeps is enough for what it runs, and the replay ends."""
 
+from collections.abc import Mapping
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -85,7 +87,7 @@ def test_a_replay_ends_when_what_it_runs_succeeds(replay: tuple[Plan, Earlier, f
     assert all(_waits_for_one_that_moves(plan, run.nodes, node) for node in idle)
 
 
-def _waits_for_one_that_moves(plan: Plan, nodes: dict[NodeID, Node], node: Node) -> bool:
+def _waits_for_one_that_moves(plan: Plan, nodes: Mapping[NodeID, Node], node: Node) -> bool:
     producers = (plan.edges[binding.edge].producer for binding in plan.nodes[node.id].inputs)
     return any(
         nodes[producer].status in {NodeStatus.IDLE, NodeStatus.READY} for producer in producers if producer is not None

@@ -135,6 +135,13 @@ async def test_an_object_can_be_named_after_its_own_run_has_gone(desk: Desk, sto
     assert await keys(store) == {artifact.key}
 
 
+async def test_a_result_under_a_key_of_its_own_can_be_named_without_its_run(desk: Desk, store: Store) -> None:
+    artifact = await an_ended_run(desk, store, A, key="results/a")
+    await desk.parts.removal.delete(A)
+    await names(desk, B, artifact)
+    assert (await desk.parts.views.run(B)).artifacts[OUT].object_name == "results/a"
+
+
 async def test_a_run_that_is_being_removed_gives_nothing_more(desk: Desk, store: Store) -> None:
     artifact = await an_ended_run(desk, store, A)
     await desk.parts.removal._condemn(A)

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.integration
 Json = dict[str, Any]
 RUNS = "/api/v1/flows/chain/runs"
 STEP = f"{RUNS}/step"
+FAILED: Json = {"outcome": "failed", "reason": "exit", "message": "no", "final": True, "exit_code": 3}
 
 
 @pytest.fixture
@@ -167,8 +168,7 @@ async def test_a_step_that_fails_ends_its_stream_with_the_failure(controller: Co
     worker = await controller.worker()
     async with controller.http.post(controller.url + STEP, json={"Inputs": {"e0": "zero"}}) as answer:
         [assignment] = await worker.claim(wait_s=20)
-        failure = {"outcome": "failed", "reason": "exit", "message": "no", "final": True, "exit_code": 3}
-        await worker.finish(assignment.ref, **failure)
+        await worker.finish(assignment.ref, **FAILED)
         assert "event: run_failed" in await answer.text()
 
 
@@ -247,8 +247,7 @@ async def test_a_replay_of_what_failed_runs_that_and_what_hangs_on_it(controller
     worker = await controller.worker()
     run_id = await a_run(controller, worker, "one")
     [assignment] = await worker.claim(wait_s=20)
-    failure = {"outcome": "failed", "reason": "exit", "message": "no", "final": True, "exit_code": 3}
-    await worker.finish(assignment.ref, **failure)
+    await worker.finish(assignment.ref, **FAILED)
     new = await replay(controller, run_id, FailedOnly=True)
     assert await read(controller, await work(worker, "two")) == "one"
     await work(worker, "three")
