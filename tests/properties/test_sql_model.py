@@ -8,10 +8,11 @@ More scripts: `SQL_SCRIPTS=1000 python -m pytest tests/properties/test_sql_model
 
 import asyncio
 import itertools
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -21,8 +22,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pupload.controller.claims import KnownWorker
-from pupload.errors import LostLease
-from pupload.flow.plan import Plan, Reason, Retry
+from pupload.controller.tools import ToolAnswers
+from pupload.errors import Conflict, LostLease
+from pupload.flow.plan import Plan, Reason, Retry, ToolOffer
+from pupload.flow.tools import ToolResult
 from pupload.protocol import Assignment, Beat, Finish, InputFound, Line, Lines, Outcome
 from pupload.run.state import TERMINAL, RunID, RunStatus
 from tests.properties.test_transition import plans
@@ -36,6 +39,9 @@ pytestmark = pytest.mark.integration
 SCRIPTS = int(os.environ.get("SQL_SCRIPTS", "60"))
 PLAYERS = 4
 ROUNDS = 40
+
+OFFER = ToolOffer({"look": {"name": "look", "parameters": {}}})
+ANSWER = ToolResult(tool_call_id="1", content="there")
 
 _numbers = itertools.count(1)
 
@@ -56,6 +62,8 @@ ACTS = {
     "succeed": 7,
     "fail": 4,
     "release": 1,
+    "ask": 3,
+    "answer": 4,
     "overwrite": 3,
     "beat": 2,
     "tell": 4,
@@ -148,6 +156,27 @@ class Player:
     async def release(self, choice: int) -> None:
         if self.held:
             await self._finish(Finish(ref=self._take(choice).ref, outcome=Outcome.RELEASED))
+
+    async def ask(self, choice: int) -> None:
+        """An attempt ends with a question; one in five asks for what is not on offer."""
+        if self.held:
+            calls = json.dumps([{"id": "1", "name": "look" if choice % 5 else "listen"}])
+            finish = Finish(ref=self._take(choice).ref, outcome=Outcome.ASKED, exit_code=85, tool_calls=calls)
+            await self._finish(finish)
+
+    async def answer(self, choice: int) -> None:
+        """Any node may be answered, whether it has asked or not."""
+        run_id, plan = self._run(choice)
+        answers = ToolAnswers(tool_results=[ANSWER], node_id=self._any(list(plan.nodes), choice // 7))
+        with suppress(Conflict):
+            await self.desk.parts.tools.resume(run_id, answers)
+
+    async def answer_all(self) -> None:
+        """Whatever waits is answered."""
+        for run_id, plan in self.table.runs.values():
+            for node in plan.nodes:
+                with suppress(Conflict):
+                    await self.desk.parts.tools.resume(run_id, ToolAnswers(tool_results=[ANSWER], node_id=node))
 
     async def overwrite(self, choice: int) -> None:
         """Finish well, having read other bytes than who read them before."""
@@ -306,8 +335,10 @@ class Stage:
 
     async def _create(self, plan: Plan) -> dict[str, tuple[RunID, Plan]]:
         """One run, asked for by all four at once under one key (I10)."""
-        quick = {node_id: replace(node, retry=Retry(delay_s=0.001)) for node_id, node in plan.nodes.items()}
-        plan, key = replace(plan, nodes=quick), f"key {next(_numbers)}"
+        quick = {
+            node_id: replace(node, retry=Retry(delay_s=0.001), ask_exit_code=85) for node_id, node in plan.nodes.items()
+        }
+        plan, key = replace(plan, nodes=quick, tools=OFFER), f"key {next(_numbers)}"
         made = await asyncio.gather(*(desk.create(f"run_{next(_numbers)}", plan, key) for desk in self.desks))
         assert len({run_id for run_id, _ in made}) == 1
         assert [new for _, new in made].count(True) == 1
@@ -336,6 +367,7 @@ class Stage:
             if not await self._unfinished():
                 return
             await player.reconcile(0)
+            await player.answer_all()
             await player.claim(2)
             while player.held:
                 await player.succeed(0)

@@ -32,6 +32,7 @@ class RunRows:
     uploads: Sequence[asyncpg.Record]
     events: Sequence[asyncpg.Record]
     jobs: Sequence[tuple[str, int]]
+    rounds: Sequence[asyncpg.Record] = ()
 
     @cached_property
     def run(self) -> Run:
@@ -94,6 +95,7 @@ async def fetch_rows(connection: Connection, run_id: str) -> RunRows:
             uploads=await of("uploads", "edge"),
             events=await of("events", "seq"),
             jobs=[(node, attempt) for _, node, attempt in (json.loads(row["payload"]) for row in payloads)],
+            rounds=await of("tool_rounds", "node_id, round"),
         )
 
 
@@ -155,6 +157,23 @@ def the_budgets_are_charged_for_what_failed(rows: RunRows) -> None:
         assert node["restarts"] <= rows.plan.max_restarts + 1
 
 
+def every_question_is_kept_until_it_is_answered(rows: RunRows) -> None:
+    """One round for each attempt that asked; what waits for an answer is the newest round of a node that waits."""
+    asked = [(attempt["node_id"], attempt["attempt"]) for attempt in rows.attempts if attempt["state"] == "asked"]
+    kept = [(each["node_id"], each["attempt"]) for each in rows.rounds]
+    # A question that came while the run was ending has no round.
+    assert set(kept) <= set(asked)
+    assert rows.run.end is not None or kept == asked
+    for node in rows.nodes:
+        own = [each for each in rows.rounds if each["node_id"] == node["node_id"]]
+        assert [each["round"] for each in own] == list(range(1, node["rounds"] + 1))
+        assert all(each["results"] is not None for each in own[:-1])
+        if node["status"] not in {NodeStatus.STOPPED, NodeStatus.WAITING}:
+            assert all(each["results"] is not None for each in own)
+        if node["status"] == NodeStatus.WAITING:
+            assert own[-1]["results"] is None
+
+
 def one_result_is_accepted(rows: RunRows) -> None:
     """A node is COMPLETE by its newest attempt, whose objects are its artifacts; no other attempt has any (I2)."""
     complete = {node["node_id"]: node["attempt"] for node in rows.nodes if node["status"] == NodeStatus.COMPLETE}
@@ -200,6 +219,7 @@ RESTING: tuple[Callable[[RunRows], None], ...] = (
     attempts_have_no_gap_and_no_repeat,
     what_runs_has_one_lease,
     the_budgets_are_charged_for_what_failed,
+    every_question_is_kept_until_it_is_answered,
     one_result_is_accepted,
     no_node_started_before_what_it_needs,
     uploads_are_settled_by_their_objects,
