@@ -10,6 +10,8 @@ from pupload.answers import ArtifactAnswer, FlowRun, OutputAnswer
 from pupload.config import ControllerConfig
 from pupload.controller.service import Service
 from pupload.controller.stores import Stores
+from pupload.db.runs import artifact_of
+from pupload.db.sql import SQL
 from pupload.errors import PuploadError
 from pupload.flow.mime import extension_for, is_text
 from pupload.flow.plan import Edge
@@ -33,19 +35,13 @@ class Outputs:
         run_id = RunID(run.id)
         async with self._service.database.connection() as connection:
             plan = await self._service.plans.get(connection, run_id)
-        edges = [edge for edge in run.artifacts if plan.edges[Edge(edge)].output]
+            edges = [edge for edge in run.artifacts if plan.edges[Edge(edge)].output]
+            rows = await connection.fetch(SQL["artifacts_of_edges"], run_id, edges)
         small = [edge for edge in edges if self._is_small_text(run.artifacts[edge])][:_MOST_INLINE]
-        stores = {
-            name: await self._stores.of_run(run_id, name) for name in {run.artifacts[e].store_name for e in edges}
-        }
-        values = await asyncio.gather(
-            *(self._value(stores[run.artifacts[edge].store_name], run.artifacts[edge]) for edge in small)
-        )
+        stores = {row["edge"]: await self._stores.of_artifact(run_id, artifact_of(row)) for row in rows}
+        values = await asyncio.gather(*(self._value(stores[edge], run.artifacts[edge]) for edge in small))
         by_edge = dict(zip(small, values, strict=True))
-        return {
-            edge: _output(stores[run.artifacts[edge].store_name], run.artifacts[edge], by_edge.get(edge))
-            for edge in edges
-        }
+        return {edge: _output(stores[edge], run.artifacts[edge], by_edge.get(edge)) for edge in edges if edge in stores}
 
     def _is_small_text(self, artifact: ArtifactAnswer) -> bool:
         return artifact.size <= self._config.inline_bytes and is_text(artifact.content_type)

@@ -56,8 +56,13 @@ class Turn:
         return True
 
     async def _is_alone(self, connection: Connection, row: asyncpg.Record) -> bool:
-        named = row["born_with"] != self._run_id
+        named = row["born_with"] != self._run_id and row["born_with"] != await self._root(connection)
         return named or bool(await connection.fetchval(SQL["was_overtaken"], self._run_id, self._node))
+
+    async def _root(self, connection: Connection) -> str | None:
+        """The run that all of this began with: who is called by a run that was given a session shares it as freely."""
+        root: str | None = await connection.fetchval(SQL["root_of_run"], self._run_id)
+        return root
 
     async def sit(self, connection: Connection, ref: AttemptRef) -> Seat | None:
         """The seat, noted for the new attempt; None where the session is gone."""

@@ -22,6 +22,9 @@ SELECT id FROM runs WHERE parent_run = $1 AND parent_node = $2 AND parent_attemp
 SELECT DISTINCT ON (parent_node) parent_node, id FROM runs
 WHERE parent_run = $1 AND parent_attempt > 0 ORDER BY parent_node, parent_attempt DESC;
 
+-- name: root_of_run
+SELECT root_run FROM runs WHERE id = $1;
+
 -- name: calls_without_run
 -- Young ones are left to who is at it.
 SELECT a.run_id, a.node_id, a.attempt FROM attempts a
