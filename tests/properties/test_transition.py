@@ -50,6 +50,7 @@ ACTS = {
     "type": 1,
     "cancel": 0.7,
     "time out": 0.7,
+    "exhaust": 0.7,
     "create": 1,
 }
 _ABLE = {"claim": {NodeStatus.READY, NodeStatus.RETRYING}, "answer": {NodeStatus.WAITING}}
@@ -95,6 +96,8 @@ def happen(story: Story, act: str, chance: Random) -> None:
             story.cancel()
         case "time out":
             story.time_out()
+        case "exhaust":
+            story.exhaust()
         case _:
             _tell(story, act, chance, wild=wild)
 

@@ -20,6 +20,7 @@ from pupload.run.events import (
     NodeSucceeded,
     RunCancelled,
     RunCreated,
+    RunExhausted,
     RunTimedOut,
     ToolsAnswered,
     UploadReceived,
@@ -281,6 +282,10 @@ class Story:
     def time_out(self) -> Step:
         """The run's deadline passes."""
         return self.tell(RunTimedOut(self.now))
+
+    def exhaust(self) -> Step:
+        """What the run may cost is used up."""
+        return self.tell(RunExhausted(self.now, "CREDITS_EXHAUSTED", "no credits are left"))
 
     def complete(self, *nodes: str) -> None:
         """Each node in turn is claimed and succeeds."""

@@ -30,6 +30,7 @@ from pupload.run.events import (
     NodeSucceeded,
     RunCancelled,
     RunCreated,
+    RunExhausted,
     RunTimedOut,
     ToolsAnswered,
     UploadReceived,
@@ -301,6 +302,11 @@ class Controller:
         """Answer what the node asked in that round."""
         with self.database.transaction():
             self.database.apply(run_id, ToolsAnswered(at(self.now), node, answered))
+
+    def exhaust(self, run_id: RunID) -> None:
+        """What the run may cost is used up."""
+        with self.database.transaction():
+            self.database.apply(run_id, RunExhausted(at(self.now), "CREDITS_EXHAUSTED", "no credits are left"))
 
     def claim(self, worker: str, instance: int, most: int) -> list[Assignment]:
         """Attempts that are the worker's from now on."""
@@ -756,6 +762,8 @@ class World:
         if self.chance.random() < 0.2:
             self.clock.spawn(self._cancel(run_id), self.chance.uniform(0, 60))
         self.clock.spawn(self._answers(run_id))
+        if self.chance.random() < 0.05:
+            self.clock.spawn(self._exhaust(run_id), self.chance.uniform(0, 60))
         for edge in [edge.name for edge in plan.edges.values() if edge.source is Source.UPLOAD]:
             yield self.chance.uniform(0, 10)
             if self.chance.random() < 0.95:
@@ -782,6 +790,9 @@ class World:
             for node in waiting:
                 yield from self._insist(partial(self.controller.resume, run_id, node.id, node.rounds))
             yield self.chance.uniform(0.5, 5)
+
+    def _exhaust(self, run_id: RunID) -> Life:
+        yield from self._insist(lambda: self.controller.exhaust(run_id))
 
     def _cancel(self, run_id: RunID) -> Life:
         won = yield from self._insist(lambda: self.controller.cancel(run_id))
