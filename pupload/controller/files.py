@@ -6,7 +6,7 @@ removal as long as an artifact of a run is made of it.
 
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -134,8 +134,8 @@ class Files:
         if removed is None:
             raise _no_such_file(file_id)
 
-    async def read(self, file: File) -> AsyncIterator[bytes]:
-        """The file's bytes.
+    async def read(self, file: File) -> AsyncGenerator[bytes, None]:
+        """The file's bytes; close it when they are not all wanted.
 
         Errors: StoreUnavailable.
         """

@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar, assert_never
@@ -40,7 +40,7 @@ StoreOf = Callable[[str], Awaitable[Store]]
 T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
-_FETCHES = 8
+_FETCHES = 64
 _GIVEN_UP_S = 900.0
 
 
@@ -167,10 +167,11 @@ class Intake:
         if at_home and edge.key is None:
             return Artifact(edge.name, edge.store, file.key, *about, etag=file.etag, origin=file.id)
 
-        def write(store: Store) -> Awaitable[Head]:
+        async def write(store: Store) -> Head:
             if at_home:
-                return store.copy(file.key, key)
-            return store.put_stream(key, self._files.read(file), file.size_bytes, file.content_type)
+                return await store.copy(file.key, key)
+            async with aclosing(self._files.read(file)) as pieces:
+                return await store.put_stream(key, pieces, file.size_bytes, file.content_type)
 
         return _Arrived(edge, key, file.size_bytes, file.sha256, file.content_type, write)
 

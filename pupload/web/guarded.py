@@ -16,6 +16,7 @@ from yarl import URL
 from pupload.errors import InvalidRequest, TooLarge
 from pupload.units import format_size
 from pupload.web.addresses import Allowed
+from pupload.web.resolver import Resolver
 from pupload.web.urls import check_address, check_url, refused, shown
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -123,7 +124,11 @@ class Web:
         return aiohttp.ClientSession(
             # Without happy eyeballs an address that is refused ends the request, whatever else the name has.
             connector=aiohttp.TCPConnector(
-                socket_factory=connect_checked, use_dns_cache=False, happy_eyeballs_delay=None, force_close=True
+                socket_factory=connect_checked,
+                resolver=Resolver(),
+                use_dns_cache=False,
+                happy_eyeballs_delay=None,
+                force_close=True,
             ),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=self.patience.connect_s, sock_read=self.patience.idle_s

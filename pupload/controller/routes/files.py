@@ -1,6 +1,8 @@
 """Files kept for runs to come: take, list, give, remove."""
 
+import logging
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.multipart import content_disposition_filename, parse_content_disposition
@@ -11,9 +13,10 @@ from pupload.controller.routes.account import account_of
 from pupload.controller.routes.answering import answer, path_part, query_text, whole_number
 from pupload.controller.spool import Spool, a_spool
 from pupload.controller.state import parts_of
-from pupload.errors import InvalidRequest, Malformed
+from pupload.errors import InvalidRequest, Malformed, StoreUnavailable
 from pupload.stores.s3 import attachment
 
+_LOG = logging.getLogger(__name__)
 _PIECE_BYTES = 1024 * 1024
 _FORM = "multipart/form-data"
 
@@ -82,12 +85,27 @@ async def get_file(request: web.Request) -> web.StreamResponse:
         }
     )
     response.content_length = file.size_bytes
-    await response.prepare(request)
-    if request.method == "GET":
-        async for piece in files.read(file):
-            await response.write(piece)
-    await response.write_eof()
+    if request.method != hdrs.METH_GET:
+        return response
+    async with aclosing(files.read(file)) as pieces:
+        # A store that does not answer is told while it still can be.
+        first = await anext(pieces, b"")
+        await response.prepare(request)
+        await response.write(first)
+        await _pass_on(request, response, pieces)
     return response
+
+
+async def _pass_on(request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes]) -> None:
+    try:
+        async for piece in pieces:
+            await response.write(piece)
+        await response.write_eof()
+    except StoreUnavailable as error:
+        # An answer that says so would become part of the file.
+        _LOG.warning("%s", error)
+        if request.transport is not None:
+            request.transport.abort()
 
 
 async def delete_file(request: web.Request) -> web.Response:

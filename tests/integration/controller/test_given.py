@@ -252,8 +252,8 @@ async def test_a_body_without_a_length_is_a_file(controller: ControllerUnderTest
         yield b"ab"
         yield b"c"
 
-    how = {"headers": {"Content-Disposition": 'attachment; filename="a.txt"'}}
-    async with controller.http.post(controller.url + FILES, data=pieces(), **how) as response:
+    headers = {"Content-Disposition": 'attachment; filename="a.txt"'}
+    async with controller.http.post(controller.url + FILES, data=pieces(), headers=headers) as response:
         file = await response.json()
     assert (file["Name"], file["Size"], file["SHA256"]) == ("a.txt", 3, hashlib.sha256(b"abc").hexdigest())
 
@@ -321,3 +321,31 @@ async def test_a_file_that_never_came_whole_is_removed(controller: ControllerUnd
     await run_sql(controller, "UPDATE files SET used_at = now() - interval '1 day'")
     await look(controller)
     assert await keys(store) == set()
+
+
+async def test_a_file_whose_object_is_gone_is_told_before_a_byte_is_sent(
+    controller: ControllerUnderTest, store: Store
+) -> None:
+    file = await post_file(controller, b"abc")
+    await store.delete([f"files/{file['ID']}"])
+    assert (await controller.get(f"{FILES}/{file['ID']}", expect=503))["Error"]["Code"] == "STORE_UNAVAILABLE"
+
+
+async def test_a_worker_is_told_where_attachments_are_and_nobody_else(controller: ControllerUnderTest) -> None:
+    url = "https://example.com/a/notes.txt?token=verysecret"
+    defs = [a_def(Attachments=True)]
+    body = {"Flow": a_flow(a_node(reads={}, writes={})), "NodeDefs": defs, "Attachments": [{"Uri": url}]}
+    worker = await controller.worker()
+    run = await controller.post(RUNS, body, expect=202)
+    (assignment,) = await worker.claim()
+    (attachment,) = assignment.attachments
+    assert (attachment.name, attachment.url, attachment.content_type) == ("notes.txt", url, "text/plain")
+    assert "verysecret" not in repr(assignment)
+    assert "verysecret" not in str(await controller.get(f"{RUNS}/{run['ID']}"))
+    async with controller.running.parts.service.database.connection() as connection:
+        rows = await connection.fetch("SELECT p.*, a.* FROM run_plans p JOIN run_attachments a USING (run_id)")
+    assert "verysecret" not in str([dict(row) for row in rows])
+    await worker.finish(assignment.ref)
+    await controller.post(f"{RUNS}/{run['ID']}/replay", {}, expect=202)
+    (again,) = await worker.claim()
+    assert again.attachments == [attachment]

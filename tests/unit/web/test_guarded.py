@@ -3,13 +3,13 @@
 import threading
 from collections.abc import Iterator
 
-import aiohttp
 import pytest
 from aiohttp.abc import ResolveResult
 
 from pupload.errors import InvalidRequest, PuploadError, TooLarge
 from pupload.web.addresses import Allowed, read_allowed
 from pupload.web.guarded import Patience, Web
+from pupload.web.resolver import Resolver
 from tests.support.web_server import Reply, WebServer, a_web_server, endless, held, redirect
 
 LIMIT = 1_000_000
@@ -46,7 +46,7 @@ def names(monkeypatch: pytest.MonkeyPatch, **addresses: str) -> None:
         address = addresses[host.partition(".")[0].lower()]
         return [ResolveResult(hostname=host, host=address, port=port, family=2, proto=0, flags=0)]
 
-    monkeypatch.setattr(aiohttp.ThreadedResolver, "resolve", resolve)
+    monkeypatch.setattr(Resolver, "resolve", resolve)
 
 
 async def test_a_file_that_may_be_fetched_arrives_whole(server: WebServer, web: Web) -> None:
@@ -153,7 +153,7 @@ async def test_a_host_that_does_not_exist_or_answer_says_so(monkeypatch: pytest.
     async def unknown(*_: object, **__: object) -> list[ResolveResult]:
         raise OSError(None, "no such name")
 
-    monkeypatch.setattr(aiohttp.ThreadedResolver, "resolve", unknown)
+    monkeypatch.setattr(Resolver, "resolve", unknown)
     assert await code_of(Web(), "https://nowhere.example/") == "URI_NOT_FETCHED"
     with a_web_server() as gone:
         port = gone.port
