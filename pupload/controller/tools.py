@@ -20,6 +20,7 @@ from pupload.db.runs import lock_run
 from pupload.db.sql import SQL
 from pupload.errors import Conflict, InvalidRequest, TooLarge
 from pupload.flow.given import Given, Text
+from pupload.flow.load import MAX_VALUE, require_sane
 from pupload.flow.plan import NodeID, NodePlan, Plan, Reason, ToolChoice
 from pupload.flow.tools import Refusal, ToolCall, ToolResult, file_for_node, weigh_calls
 from pupload.protocol import AttemptRef, Finish, Outcome, ToolSheet
@@ -115,7 +116,9 @@ class Tools:
         Errors: NotFound; Conflict when nothing waits for an answer; InvalidRequest when the answers are not exactly
         those that were asked for; TooLarge.
         """
-        if len(json.dumps([result.wire() for result in answers.tool_results])) > MAX_RESULTS:
+        results = [result.wire() for result in answers.tool_results]
+        require_sane({"ToolResults": results}, most_characters=MAX_VALUE)
+        if len(json.dumps(results)) > MAX_RESULTS:
             raise TooLarge(f"all results of one answer have at most {MAX_RESULTS} characters")
         await self._service.database.transact(lambda connection: self._resume_in(connection, run_id, answers))
 

@@ -18,6 +18,7 @@ from pupload.run.state import RunID
 
 LATEST, ALL = "latest", "all"
 _RUNNING = "running"
+_MOST_DIGITS = 10
 
 Queued = Mapping[tuple[str, int], datetime]
 
@@ -68,7 +69,8 @@ def number_of(attempt: str) -> int | None:
     """
     if attempt in {LATEST, ALL}:
         return None
-    if not attempt.isascii() or not attempt.isdecimal() or not 0 < int(attempt[:10]) < 2**31:
+    digits = attempt.isascii() and attempt.isdecimal() and len(attempt) <= _MOST_DIGITS
+    if not digits or not 0 < int(attempt) < 2**31:
         raise InvalidRequest(f"attempt is {LATEST}, {ALL}, or a number from 1, not {attempt[:50]!r}")
     return int(attempt)
 

@@ -1,5 +1,6 @@
 """What an attempt read and wrote, as far as it is text: the beginnings of its files, for whoever looks for a fault."""
 
+import json
 import os
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +10,7 @@ from pupload.worker.staging import Staged
 
 MOST_FILES = 100
 MOST_BYTES = 256 * 1024
-"""Of all files of one attempt together: they travel with its finish."""
+"""As JSON, of all files of one side of an attempt together: they travel with its finish."""
 _TEXT = ("application/json", "application/xml", "application/yaml", "application/x-ndjson")
 _TEXT_ENDINGS = ("+json", "+xml", "+yaml")
 
@@ -67,7 +68,7 @@ def _within_bounds(snapshots: Iterable[Snapshot]) -> list[Snapshot]:
     kept: list[Snapshot] = []
     room = MOST_BYTES
     for snapshot in snapshots:
-        room -= len(snapshot.text.encode())
+        room -= len(json.dumps(snapshot.text, ensure_ascii=False).encode())
         if room < 0 or len(kept) == MOST_FILES:
             break
         kept.append(snapshot)

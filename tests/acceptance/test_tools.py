@@ -158,5 +158,5 @@ def test_what_no_node_could_use_makes_no_run(visitor: Visitor) -> None:
         ([WEATHER], "perhaps"),
         ([WEATHER], {"type": "function", "function": {"name": "get_money"}}),
     ):
-        body = {"ToolChoice": choice} if choice else {}
+        body: Json = {"ToolChoice": choice} if choice else {}
         assert started(visitor, asking(), tools=tools, status=422, **body)["Error"]["Code"] == "INVALID_TOOLS"

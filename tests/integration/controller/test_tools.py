@@ -182,6 +182,16 @@ async def test_a_question_in_a_run_that_was_cancelled_leaves_nothing_to_answer(c
     await answer(controller, run_id, "1", expect=409)
 
 
+@pytest.mark.parametrize("content", ["NaN", '"\\u0000"', '"\\ud800"', "[" * 50 + "]" * 50, "1e999"])
+async def test_results_that_cannot_be_stored_are_refused(controller: ControllerUnderTest, content: str) -> None:
+    worker = await controller.worker()
+    run_id = (await controller.post("/api/v1/runs", asking(), expect=202))["ID"]
+    await ask(worker, (await worker.claim())[0], calls("1"))
+    body = f'{{"ToolResults": [{{"ToolCallID": "1", "Content": {content}}}]}}'
+    async with controller.http.post(f"{controller.url}/api/v1/runs/{run_id}/resume", data=body) as response:
+        assert response.status == 422, await response.text()
+
+
 async def test_results_beyond_their_limit_are_refused(controller: ControllerUnderTest) -> None:
     worker = await controller.worker()
     run_id = (await controller.post("/api/v1/runs", asking(), expect=202))["ID"]

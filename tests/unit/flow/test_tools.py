@@ -120,7 +120,7 @@ def test_an_offer_of_a_wrong_shape_is_refused(tools: list[Any], choice: Any) -> 
 
 
 def test_a_schema_may_refer_to_its_own_parts() -> None:
-    schema = {"$defs": {"city": {"type": "string"}}, "properties": {"a": {"$ref": "#/$defs/city"}}}
+    schema: dict[str, Any] = {"$defs": {"city": {"type": "string"}}, "properties": {"a": {"$ref": "#/$defs/city"}}}
     assert schema_problem(schema) == ""
     offer = offered(a_tool("look", **schema))
     assert code_of(asked(offer, {"id": "1", "name": "look", "arguments": {"a": 1}})) == "TOOL_ARGUMENTS_INVALID"
