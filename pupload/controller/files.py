@@ -29,7 +29,9 @@ from pupload.units import format_size
 _PIECE_BYTES = 256 * 1024
 _READ_S = 3600.0
 _LONGEST_TRANSACTION_S = 60.0
-_LONGEST_UPLOAD_S = 6 * 3600.0
+LONGEST_PUT_S = 6 * 3600.0
+PUT_ENDS_S = 120.0
+"""Once nobody waits for a put any more, its object may still appear for so long."""
 _NAME_LENGTH = 255
 
 
@@ -155,10 +157,10 @@ class Files:
 
     async def unwanted(self) -> None:
         """Remove what nobody wants any more: beyond its retention, removed, or never whole; and no run holds it."""
-        waits = (_LONGEST_TRANSACTION_S, _LONGEST_UPLOAD_S, self._config.retention_s)
+        waits = (_LONGEST_TRANSACTION_S, LONGEST_PUT_S, self._config.retention_s)
         async with self._database.connection() as connection:
             await connection.execute(SQL["doom_files"], *(timedelta(seconds=wait) for wait in waits))
-            rows = await connection.fetch(SQL["doomed_files"])
+            rows = await connection.fetch(SQL["doomed_files"], timedelta(seconds=PUT_ENDS_S))
         if rows:
             await self.store.delete([row["key"] for row in rows])
             async with self._database.connection() as connection:

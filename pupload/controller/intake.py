@@ -17,7 +17,7 @@ import asyncpg
 from pydantic import JsonValue
 
 from pupload.config import ControllerConfig
-from pupload.controller.files import File, Files
+from pupload.controller.files import LONGEST_PUT_S, PUT_ENDS_S, File, Files
 from pupload.controller.given import AtURL, Content, GivenInput, Kept, agreed_type, read_input
 from pupload.controller.objects import upload_key
 from pupload.controller.reconcile import Look
@@ -41,7 +41,8 @@ T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 _FETCHES = 64
-_GIVEN_UP_S = 900.0
+_MOST_URLS = 100
+"""Of one request: what is fetched lies on this machine's disk until all of it is here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,11 @@ class Intake:
         Errors: InvalidRequest for what is no input, or cannot be fetched; TooLarge; what the stores raise.
         """
         values = {_input_edge(new.plan, name): read_input(value) for name, value in new.given.items()}
+        if sum(isinstance(value, AtURL) for value in values.values()) > _MOST_URLS:
+            raise InvalidRequest(
+                f"Inputs: at most {_MOST_URLS} are fetched from URLs for one run; POST the others to /files first",
+                code="TOO_MANY_URLS",
+            )
         async with AsyncExitStack() as spools:
             going = [self._arrive(new, edge, value, spools) for edge, value in values.items()]
             arrived = await _all(going)
@@ -117,8 +123,8 @@ class Intake:
     async def unwanted(self) -> None:
         """Remove objects that were put for runs which never came to be."""
         async with self._database.connection() as connection:
-            await connection.execute(SQL["doom_intakes"], timedelta(seconds=_GIVEN_UP_S))
-            rows = await connection.fetch(SQL["doomed_intakes"])
+            await connection.execute(SQL["doom_intakes"], timedelta(seconds=LONGEST_PUT_S))
+            rows = await connection.fetch(SQL["doomed_intakes"], timedelta(seconds=PUT_ENDS_S))
         for row in rows:
             try:
                 await self._remove(row)

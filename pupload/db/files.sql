@@ -19,7 +19,7 @@ SELECT * FROM files WHERE account = $1 AND state = 'kept' AND ($2::text IS NULL 
 UPDATE files SET state = 'removed' WHERE id = $1 AND account = $2 AND state = 'kept' RETURNING id;
 
 -- name: give_up_file
-UPDATE files SET state = 'doomed' WHERE id = $1 AND state = 'arriving';
+UPDATE files SET state = 'doomed', used_at = now() WHERE id = $1 AND state = 'arriving';
 
 -- name: use_files
 -- In the transaction that makes a run of them. Written, not only locked: whoever waits to doom one of these must judge
@@ -36,8 +36,9 @@ WHERE (f.state = 'removed' AND f.used_at < now() - $1::interval
   AND NOT EXISTS (SELECT FROM artifacts a WHERE a.origin = f.id);
 
 -- name: doomed_files
--- In no order: one that cannot be removed must not stand before the others for ever.
-SELECT id, key FROM files WHERE state = 'doomed' ORDER BY random() LIMIT 200;
+-- In no order: one that cannot be removed must not stand before the others for ever. $1 longer than a store takes to
+-- end a put whose caller is gone.
+SELECT id, key FROM files WHERE state = 'doomed' AND used_at < now() - $1::interval ORDER BY random() LIMIT 200;
 
 -- name: forget_files
 DELETE FROM files WHERE id = ANY($1::text[]) AND state = 'doomed';
@@ -47,19 +48,21 @@ INSERT INTO intakes (run_id, edge, store, key, declared)
 SELECT $1, t.* FROM unnest($2::text[], $3::text[], $4::text[], $5::bytea[]) AS t(edge, store, key, declared);
 
 -- name: settle_intakes
-DELETE FROM intakes WHERE run_id = $1 AND NOT doomed RETURNING edge;
+DELETE FROM intakes WHERE run_id = $1 AND doomed_at IS NULL RETURNING edge;
 
 -- name: give_up_intakes
-UPDATE intakes SET doomed = true WHERE run_id = $1;
+UPDATE intakes SET doomed_at = now() WHERE run_id = $1 AND doomed_at IS NULL;
 
 -- name: doom_intakes
-UPDATE intakes SET doomed = true WHERE NOT doomed AND created_at < now() - $1::interval;
+-- $1 longer than any put takes.
+UPDATE intakes SET doomed_at = now() WHERE doomed_at IS NULL AND created_at < now() - $1::interval;
 
 -- name: doomed_intakes
-SELECT run_id, edge, store, key, declared FROM intakes WHERE doomed ORDER BY random() LIMIT 200;
+-- $1 longer than a store takes to end a put whose caller is gone.
+SELECT run_id, edge, store, key, declared FROM intakes WHERE doomed_at < now() - $1::interval ORDER BY random() LIMIT 200;
 
 -- name: forget_intake
-DELETE FROM intakes WHERE run_id = $1 AND edge = $2 AND doomed;
+DELETE FROM intakes WHERE run_id = $1 AND edge = $2 AND doomed_at IS NOT NULL;
 
 -- name: insert_attachments
 INSERT INTO run_attachments SELECT $1, name, sealed FROM unnest($2::text[], $3::bytea[]) AS t(name, sealed);

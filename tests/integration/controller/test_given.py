@@ -85,6 +85,13 @@ async def look(controller: ControllerUnderTest) -> None:
         await each()
 
 
+async def later(controller: ControllerUnderTest) -> None:
+    """Look when no put can still be under way that nobody waits for."""
+    await run_sql(controller, "UPDATE intakes SET doomed_at = doomed_at - interval '1 hour'")
+    await run_sql(controller, "UPDATE files SET used_at = used_at - interval '1 hour' WHERE state = 'doomed'")
+    await look(controller)
+
+
 async def run_sql(controller: ControllerUnderTest, statement: str) -> None:
     async with controller.running.parts.service.database.connection() as connection:
         await connection.execute(statement)
@@ -167,6 +174,14 @@ async def test_limits_hold_for_every_way_to_give_a_file(controller: ControllerUn
         assert await refused(controller, asking({"in": {"uri": url}}), 413) == "URI_TOO_LARGE"
 
 
+async def test_one_request_has_only_so_many_urls(controller: ControllerUnderTest, strangers: WebServer) -> None:
+    edges = {f"in{number}": {"uri": f"{strangers.url}/many"} for number in range(101)}
+    flow = a_flow(a_node(reads={edge: edge for edge in edges}))
+    body = {"Flow": flow, "NodeDefs": [a_def()], "Inputs": edges}
+    assert await refused(controller, body, 422) == "TOO_MANY_URLS"
+    assert strangers.asked("/many") == []
+
+
 async def test_an_input_whose_run_never_came_to_be_is_removed(
     controller: ControllerUnderTest, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,8 +190,9 @@ async def test_an_input_whose_run_never_came_to_be_is_removed(
 
     monkeypatch.setattr(controller.running.parts.service, "create", fails)
     await controller.post(RUNS, asking({"in": "abc"}), expect=503)
-    assert len(await keys(store)) == 1
     await look(controller)
+    assert len(await keys(store)) == 1
+    await later(controller)
     assert await keys(store) == set()
 
 
@@ -188,8 +204,9 @@ async def test_an_input_that_a_dead_controller_left_is_removed_when_it_is_old(
         await connection.execute(SQL["insert_intakes"], "run_x", ["in"], ["default"], ["run_x/in/0"], [None])
     await look(controller)
     assert await keys(store) == {"run_x/in/0"}
-    await run_sql(controller, "UPDATE intakes SET created_at = now() - interval '1 hour'")
+    await run_sql(controller, "UPDATE intakes SET created_at = now() - interval '1 day'")
     await look(controller)
+    await later(controller)
     assert await keys(store) == set()
 
 
@@ -199,20 +216,22 @@ async def test_inputs_that_were_given_up_make_no_run(
     create = controller.running.parts.service.create
 
     async def late(*how: Any) -> Any:
-        await run_sql(controller, "UPDATE intakes SET created_at = now() - interval '1 hour'")
+        await run_sql(controller, "UPDATE intakes SET created_at = now() - interval '1 day'")
         await look(controller)
         return await create(*how)
 
     monkeypatch.setattr(controller.running.parts.service, "create", late)
     assert await refused(controller, asking({"in": "abc"}), 409) == "INPUTS_GIVEN_UP"
     assert (await controller.get(RUNS))["Runs"] == []
+    await later(controller)
     assert await keys(store) == set()
 
 
 async def test_the_input_of_a_run_outlives_every_look(controller: ControllerUnderTest, store: Store) -> None:
     await controller.post(RUNS, asking({"in": "abc"}), expect=202)
-    await run_sql(controller, "UPDATE intakes SET created_at = now() - interval '1 hour'")
+    await run_sql(controller, "UPDATE intakes SET created_at = now() - interval '1 day'")
     await look(controller)
+    await later(controller)
     assert len(await keys(store)) == 1
 
 
