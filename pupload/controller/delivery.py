@@ -28,7 +28,7 @@ from pupload.run.state import RunID
 from pupload.web.guarded import Posted, Web
 
 _LOG = logging.getLogger(__name__)
-_AT_ONCE = 32
+_AT_ONCE = 64
 _CLAIM = timedelta(seconds=60)
 _LONGEST_PAUSE_S = 6 * 3600.0
 _GONE = 410
@@ -69,12 +69,19 @@ class Delivery:
                         trying = group.create_task(self._try(row))
                         self._trying.add(trying)
                         trying.add_done_callback(self._trying.discard)
-                    if not claimed:
-                        await self._signals.wait(heard, self._config.reconcile_s)
+                    if len(self._trying) >= _AT_ONCE:
+                        await asyncio.wait(self._trying, return_when=asyncio.FIRST_COMPLETED)
+                    elif not claimed:
+                        await self._wait(heard)
+
+    async def _wait(self, heard: asyncio.Event) -> None:
+        """Until something is to be told, or it is time to look all the same."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._config.reconcile_s):
+                await heard.wait()
+        heard.clear()
 
     async def _claim(self, most: int) -> list[asyncpg.Record]:
-        if most < 1:
-            return []
         window = timedelta(seconds=self._config.webhook_for_s)
         try:
             async with self._database.connection() as connection:

@@ -79,7 +79,7 @@ class Multiparts:
         for parts that no store takes.
         """
         upload = await self._uploads.find(run_id, edge)
-        if upload is None or upload.hooked:
+        if upload is None:
             raise settled(edge)
         await self._require_size(run_id, edge, size_bytes)
         part_size_bytes = part_size_for(size_bytes, part_size_bytes)

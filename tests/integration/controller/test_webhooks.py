@@ -174,7 +174,7 @@ async def test_a_body_without_end_and_a_receiver_that_hangs_hold_up_nobody(
     release.set()
 
 
-REFUSED = [
+REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"CallbackURL": "http://127.0.0.1:1/hook"}, "URI_NOT_ALLOWED"),
     ({"CallbackURL": "https://10.0.0.1/hook"}, "URI_NOT_ALLOWED"),
     ({"CallbackURL": "https://[::ffff:169.254.169.254]/hook"}, "URI_NOT_ALLOWED"),

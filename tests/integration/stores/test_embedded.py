@@ -125,6 +125,22 @@ asyncio.run(main())
 """
 
 
+async def test_parts_that_have_arrived_outlive_their_server(tmp_path: Path) -> None:
+    async with running(tmp_path) as store, aiohttp.ClientSession() as client:
+        upload = await store.begin_multipart("k", "image/png")
+        await put(client, store.sign_part(upload, 2, 60, public=True, size_bytes=3).url, b"two")
+    async with running(tmp_path) as store, aiohttp.ClientSession() as client:
+        assert [part.number for part in await store.list_parts(upload)] == [2]
+        await put(client, store.sign_part(upload, 1, 60, public=True, size_bytes=3).url, b"one")
+        await store.complete_multipart(upload, await store.list_parts(upload))
+        assert await store.get("k", 10) == b"onetwo"
+
+
+async def put(client: aiohttp.ClientSession, url: str, content: bytes) -> None:
+    async with client.put(URL(url, encoded=True), data=content) as answer:
+        assert answer.status == HTTPStatus.OK
+
+
 async def test_the_server_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     with a_child(sys.executable, "-c", _PARENT, str(tmp_path)) as parent:
         assert parent.stdout is not None

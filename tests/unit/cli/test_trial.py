@@ -80,6 +80,19 @@ async def test_a_complete_run_uploads_shows_and_downloads(
         assert line in said
 
 
+async def test_where_a_posted_file_is_awaited_is_said(
+    server: FakeServer, flow_file: Flows, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting = {"Artifact": {"StoreName": "default", "ObjectName": "k", "EdgeName": "y", "Size": 0}, "TTL": 60}
+    hooked = waiting | {"PutURL": "", "PostURL": "http://somewhere/hook"}
+    server._answers["POST", "/api/v1/flow/test"] = [gives(RUN | {"WaitingURLs": [hooked]})]
+    server.on("GET", "/api/v1/runs/run_1/events", streams(event(9, "run_completed")))
+    server.on("GET", "/api/v1/runs/run_1", gives(RUN | {"Status": "COMPLETE", "FinishedAt": "2026-01-02T03:04:07Z"}))
+    flow = flow_file(node("a", ["y"], ["z"]), DataWells=[{"Edge": "y", "Source": "webhook"}])
+    assert await conduct(server.url, Wishes.read(flow, [], [], None, None), as_json=False) == 0
+    assert "waiting for y: POST its bytes to http://somewhere/hook" in capsys.readouterr().out
+
+
 async def test_a_failed_run_names_node_and_reason(
     server: FakeServer, flow_file: Flows, capsys: pytest.CaptureFixture[str]
 ) -> None:
