@@ -135,6 +135,10 @@ def _fold_node(node: NodeView, event: RunEvent) -> list[Line]:
             node.status, node.finished_at, node.note = NodeStatus.RETRYING, event.time, str(data.get("Message", ""))
             wait_s = _number(data.get("DelayS"))
             return [Line(f"attempt {data.get('Attempt')} failed: {node.note}; trying again in {wait_s:.1f} s", node.id)]
+        case RecordType.TOOL_CALLS_REQUIRED:
+            node.status, node.finished_at = NodeStatus.WAITING, event.time
+            asked = ", ".join(f"{call.get('Name')} ({call.get('ID')})" for call in data.get("ToolCalls", []))
+            return [Line(f"asks for {asked}; answer by POST /api/v1/runs/{event.run_id}/resume", node.id)]
         case RecordType.NODE_COMPLETED:
             node.status, node.finished_at, node.progress, node.note = NodeStatus.COMPLETE, event.time, 100.0, ""
             return [Line(f"complete{_took(node)}", node.id, routine=True)]

@@ -116,3 +116,11 @@ def test_a_clock_that_is_behind_the_servers_never_shows_less_than_nothing() -> N
 
 def test_what_a_program_writes_cannot_steer_the_terminal() -> None:
     assert printable("a\x1b[2Jb\rc\x00\u202e") == "a\\x1b[2Jb\\rc\\x00\\u202e"
+
+
+def test_a_question_says_what_is_asked_and_where_to_answer() -> None:
+    view = a_view()
+    view.fold(event("node_started", "b", 0, Attempt=1))
+    lines = view.fold(event("tool_calls_required", "b", 2, Round=1, ToolCalls=[{"ID": "c1", "Name": "look"}]))
+    assert said(lines) == ["asks for look (c1); answer by POST /api/v1/runs/r/resume"]
+    assert view.nodes["b"].status is NodeStatus.WAITING
