@@ -45,6 +45,15 @@ class SessionOfCall:
     named: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Talk:
+    """The runs of a session, and by run the message that it was asked and the object that answers."""
+
+    runs: Sequence[RunSummary]
+    asked: Mapping[str, asyncpg.Record]
+    told: Mapping[str, Artifact]
+
+
 class Sessions:
     """The sessions of all accounts; nobody sees another's."""
 
@@ -95,11 +104,12 @@ class Sessions:
         Errors: NotFound `SESSION_NOT_FOUND`.
         """
         row = await self._found(session_id, account)
-        async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["last_runs_of_session"], session_id, limit)
-        runs = [RunSummary(**summary_of(each)) for each in rows]
+        talk = await self._database.transact(lambda connection: self._talk(connection, session_id, limit))
         return SessionAnswer(
-            **_summary(row), variables=json.loads(row["variables"]), runs=runs, messages=await self._messages(runs)
+            **_summary(row),
+            variables=json.loads(row["variables"]),
+            runs=list(talk.runs),
+            messages=await self._messages(talk),
         )
 
     async def page(self, account: str, cursor: str | None, limit: int) -> SessionPage:
@@ -109,17 +119,22 @@ class Sessions:
         sessions = [SessionSummary(**_summary(row)) for row in rows[:limit]]
         return SessionPage(sessions=sessions, next_cursor=sessions[-1].id if len(rows) > limit else "")
 
-    async def _messages(self, runs: Sequence[RunSummary]) -> list[MessageAnswer]:
+    async def _talk(self, connection: Connection, session_id: str, limit: int) -> _Talk:
+        # One snapshot: a run may be removed meanwhile.
+        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        rows = await connection.fetch(SQL["last_runs_of_session"], session_id, limit)
+        ids = [row["id"] for row in rows]
+        asked = {row["run_id"]: row for row in await connection.fetch(SQL["messages_sent"], ids, TEXT_LENGTH)}
+        runs = [RunSummary(**summary_of(row)) for row in rows]
+        return _Talk(runs, asked, await self._responses(connection, ids))
+
+    async def _messages(self, talk: _Talk) -> list[MessageAnswer]:
         """Of each run what was asked, and what came of it."""
-        ids = [run.id for run in runs]
-        async with self._database.connection() as connection:
-            asked = {row["run_id"]: row for row in await connection.fetch(SQL["messages_sent"], ids, TEXT_LENGTH)}
-            told = await self._responses(connection, ids)
-        gate = asyncio.Semaphore(_READ_AT_ONCE)
+        gate, told = asyncio.Semaphore(_READ_AT_ONCE), talk.told
         said = dict(zip(told, await asyncio.gather(*(self._read(gate, *each) for each in told.items())), strict=True))
         messages = []
-        for run in runs:
-            if (row := asked.get(run.id)) is not None:
+        for run in talk.runs:
+            if (row := talk.asked.get(run.id)) is not None:
                 messages.append(_question(run, row))
             if (text := said.get(run.id)) is not None:
                 messages.append(_response(run, told[run.id], text))

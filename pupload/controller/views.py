@@ -32,7 +32,7 @@ from pupload.controller.workers import unservable
 from pupload.db.pool import Connection
 from pupload.db.runs import failure_of, no_such_run
 from pupload.db.sql import SQL
-from pupload.flow.plan import Edge, NodeID, Plan
+from pupload.flow.plan import Edge, Plan
 from pupload.run.state import NodeStatus, RunID, RunStatus, tries
 
 LAST_LINES = 200
@@ -108,15 +108,16 @@ class Views:
     ) -> dict[str, str]:
         """Why nodes that are ready do not run, by node: only what needs somebody to act is found out."""
         ready = [plan.nodes[row["node_id"]] for row in nodes if row["status"] in _QUEUED]
-        tier_of = {node.id: node.tier for node in ready if node.calls is None}
+        tier_of = {str(node.id): node.tier for node in ready if node.calls is None}
         if not tier_of:
             return {}
         reasons = await unservable(connection, {t.name: t for t in tier_of.values()}.values(), self._config.lease_s)
-        queued = {
-            node: reasons.get(tier.name, "waiting for a worker with free capacity") for node, tier in tier_of.items()
-        }
         held = await waits_for(connection, plan, run_id) if plan.session_id else ""
-        return queued | {node: held for node in queued if held and plan.nodes[NodeID(node)].session}
+        waiting = {node: held for node in tier_of if held and plan.nodes[node].session}
+        return {
+            node: waiting.get(node) or reasons.get(tier.name, "waiting for a worker with free capacity")
+            for node, tier in tier_of.items()
+        }
 
     async def _waiting_url(self, upload: Awaited, deadline: datetime) -> WaitingURL:
         artifact = ArtifactAnswer(store_name=upload.store, object_name=upload.key, edge_name=upload.edge, size=0)

@@ -83,7 +83,7 @@ async def _fetch(stage: Stage, folder: KeptFolder, tar: Path) -> None:
         async with asyncio.timeout(stage.within_s):
             await stage.transfers.fetch(folder.content, tar, renewed)
     except (TransferFailed, TimeoutError) as error:
-        text = f"folder /pup/{folder.name} did not arrive: {error or 'it took too long'}"
+        text = f"folder /pup/{folder.name} did not arrive: {str(error) or 'it took too long'}"
         raise NodeFailure(Reason.INFRA, text) from error
 
 
@@ -120,9 +120,7 @@ async def keep_folders(shop: Shop, attempt: Attempt) -> None:
     if not folders:
         return
     with attempt.step("folders"):
-        attempt.kept = [
-            found for folder in folders if (found := await _keep(shop, attempt, folder)) is not None
-        ]
+        attempt.kept = [found for folder in folders if (found := await _keep(shop, attempt, folder)) is not None]
 
 
 async def _keep(shop: Shop, attempt: Attempt, folder: KeptFolder) -> FolderFound | None:
@@ -180,7 +178,7 @@ async def _store(stage: Stage, folder: KeptFolder, tar: _Tar) -> FolderFound:
         async with asyncio.timeout(stage.within_s):
             await stage.transfers.put(Source(tar.fd, tar.size_bytes), first, signed)
     except (TransferFailed, TimeoutError) as error:
-        text = f"folder /pup/{folder.name} could not be stored: {error or 'it took too long'}"
+        text = f"folder /pup/{folder.name} could not be stored: {str(error) or 'it took too long'}"
         raise NodeFailure(Reason.TRANSFER, text) from error
     return FolderFound(name=folder.name, key=first.key, size_bytes=tar.size_bytes, sha256=tar.sha256)
 

@@ -1,7 +1,7 @@
 """A session's variables: which ones there may be, and how a program finds them."""
 
 import pytest
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from pupload.flow.session import MAX_VARIABLES_BYTES, SessionRequest, session_env
 
@@ -9,7 +9,7 @@ pytestmark = pytest.mark.unit
 
 
 def test_values_of_any_kind_become_environment() -> None:
-    variables = {"name": "Ünal", "n": 3, "on": True, "none": None, "list": [1, "a"]}
+    variables: dict[str, JsonValue] = {"name": "Ünal", "n": 3, "on": True, "none": None, "list": [1, "a"]}
     assert session_env(variables) == {
         "SESSION_NAME": "Ünal",
         "SESSION_N": "3",
