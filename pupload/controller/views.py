@@ -113,7 +113,7 @@ class Views:
             return {}
         reasons = await unservable(connection, {t.name: t for t in tier_of.values()}.values(), self._config.lease_s)
         held = await waits_for(connection, plan, run_id) if plan.session_id else ""
-        waiting = {node: held for node in tier_of if held and plan.nodes[node].session}
+        waiting = {str(node.id): held for node in ready if held and node.session}
         return {
             node: waiting.get(node) or reasons.get(tier.name, "waiting for a worker with free capacity")
             for node, tier in tier_of.items()
