@@ -64,7 +64,8 @@ WHERE a.session_id = $1 AND a.state = 'running' AND (a.session_alone OR s.born_w
 ORDER BY a.claimed_at LIMIT 1;
 
 -- name: sessions_to_sweep
-SELECT id FROM sessions WHERE used_at > swept_at ORDER BY swept_at LIMIT 50;
+-- In no order: sessions whose attempts run for long must not stand before the others.
+SELECT id FROM sessions WHERE used_at > swept_at ORDER BY random() LIMIT 50;
 
 -- name: archives_in_use
 -- The newest archive of the session; of the attempts that run now what each began with, and whose key each writes.
