@@ -7,7 +7,7 @@ caller's artifacts without being moved.
 
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from random import random
@@ -23,9 +23,9 @@ from pupload.db.origins import hold_origins
 from pupload.db.pool import Connection
 from pupload.db.runs import Caller, artifact_of, failure_of, no_such_run
 from pupload.db.sql import SQL
-from pupload.errors import Conflict, LostLease, NotFound, PuploadError, Unavailable
-from pupload.flow.callee import FLOWS
-from pupload.flow.plan import Binding, Edge, FlowRef, NodePlan, Plan, Reason
+from pupload.errors import CallerError, Conflict, Gone, LostLease, NotFound, PuploadError, Unavailable
+from pupload.flow.callee import FLOWS, without_evals
+from pupload.flow.plan import Binding, Edge, FlowRef, Plan, Reason
 from pupload.flow.request import EvalsWish, RunRequest
 from pupload.protocol import AttemptRef, Outcome
 from pupload.run.events import Event, NodeClaimed, NodeFailed, NodeSucceeded
@@ -110,11 +110,13 @@ class Children:
         )
 
     async def definition(self, flow: FlowRef) -> Definition:
-        """The flow that the caller's plan means.
+        """The flow that the caller's plan means, without its evaluations.
 
         Errors: NotFound; Conflict for a draft that is not what it was.
         """
-        definition = await self._named.resolve(flow.name, flow.version)
+        found = await self._named.resolve(flow.name, flow.version)
+        # Or it could not be called any more when a flow that judges it is gone.
+        definition = replace(found, flow=without_evals(found.flow))
         if flow.version == _DRAFT:
             now = await self._named.callee(f"{FLOWS}/{flow.name}@{_DRAFT}")
             if now.digest != flow.digest:
@@ -139,7 +141,11 @@ class Children:
         if child["finished_at"] is None:
             return
         try:
-            await self._end(call, await self._end_of(call, child))
+            end = await self._end_of(call, child)
+            try:
+                await self._end(call, end)
+            except Gone as error:
+                await self._end(call, _End(Reason.TRANSFER, error.error_code, error.message))
         except NotFound:
             _LOG.info("run %s has ended, and its caller %s is gone", child["id"], call.run_id)
 
@@ -168,6 +174,8 @@ class Children:
             ]
         except Conflict as error:
             return _End(Reason.POLICY, error.error_code, error.message)
+        except CallerError as error:
+            return _End(Reason.TRANSFER, error.error_code, f"what run {child} wrote cannot be had: {error}")
         return _End(artifacts=tuple(placed), absent=tuple(each.edge for each in outputs if each.port not in there))
 
     async def _place(self, plan: Plan, call: Caller, output: Binding, child: RunID, artifact: Artifact) -> Artifact:
@@ -230,8 +238,3 @@ def lent(owner: RunID, objects: Mapping[Edge, Artifact | None]) -> dict[Edge, Ar
         for edge, artifact in objects.items()
         if artifact is not None
     }
-
-
-def calling_nodes(plan: Plan) -> Sequence[NodePlan]:
-    """The nodes that call a flow."""
-    return [node for node in plan.nodes.values() if node.calls is not None]

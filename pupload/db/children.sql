@@ -26,19 +26,19 @@ WHERE parent_run = $1 AND parent_attempt > 0 ORDER BY parent_node, parent_attemp
 SELECT root_run FROM runs WHERE id = $1;
 
 -- name: calls_without_run
--- Young ones are left to who is at it.
+-- Young ones are left to who is at it. In no order: one that cannot be helped must not stand before the others.
 SELECT a.run_id, a.node_id, a.attempt FROM attempts a
 WHERE a.state = 'calling' AND a.claimed_at < now() - $1::interval
   AND NOT EXISTS (
       SELECT FROM runs r WHERE (r.parent_run, r.parent_node, r.parent_attempt) = (a.run_id, a.node_id, a.attempt)
   )
-ORDER BY a.claimed_at LIMIT 200;
+ORDER BY random() LIMIT 200;
 
 -- name: calls_with_ended_run
 SELECT r.id FROM attempts a
 JOIN runs r ON (r.parent_run, r.parent_node, r.parent_attempt) = (a.run_id, a.node_id, a.attempt)
 WHERE a.state = 'calling' AND r.finished_at < now() - $1::interval
-LIMIT 200;
+ORDER BY random() LIMIT 200;
 
 -- name: unwanted_children
 -- Runs that nobody waits for any more: their call was stopped, or has ended without them.

@@ -28,4 +28,4 @@ LIMIT 100;
 SELECT r.id FROM evaluations e
 JOIN runs r ON (r.parent_run, r.parent_node, r.parent_attempt) = (e.run_id, e.name, 0)
 WHERE e.state = 'pending' AND r.finished_at < now() - $1::interval
-LIMIT 100;
+ORDER BY random() LIMIT 100;

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pydantic import Field, JsonValue, ValidationError
 
 from pupload.errors import InvalidRequest
+from pupload.flow.callee import names_a_flow
 from pupload.flow.given import Env, Given, Scalar, Text
 from pupload.flow.model import Flow, FlowFlag, FlowNode
 from pupload.flow.nodedef import NodeDef
@@ -102,7 +103,9 @@ def _misfits(node: FlowNode, override: Override, flow: Flow, definition: NodeDef
         if declared and flag not in declared:
             near = difflib.get_close_matches(flag, declared, n=1, cutoff=0.0)
             yield _problem(f"there is no flag {flag!r}; the nearest is {near[0]!r}", node.id, "Flags", flag)
-    if override.image and not flow.allow_image_override:
+    if override.image and names_a_flow(node.uses):
+        yield _problem("the node calls a flow and has no image", node.id, "Image")
+    elif override.image and not flow.allow_image_override:
         yield _problem("this flow lets no run change an image; its AllowImageOverride would", node.id, "Image")
 
 

@@ -254,3 +254,23 @@ async def test_a_draft_that_changed_since_is_not_called(controller: ControllerUn
         assert response.status == 204
     run = await ended(controller, parent)
     assert run["Error"]["Code"] == "DRAFT_CHANGED"
+
+
+async def test_a_called_run_may_be_removed_and_its_result_stays_with_the_caller(
+    controller: ControllerUnderTest,
+) -> None:
+    await keep(controller, "child", COPYING)
+    await keep(controller, "parent", calling("flow/child"))
+    parent = await start(controller, "parent", Inputs={"photo": "hello"})
+    worker = await controller.worker()
+    assignment = await work(worker)
+    await copy(worker, assignment)
+    await ended(controller, parent)
+    for run_id, left in ((assignment.ref.run_id, [200, 200]), (parent, [404, 404])):
+        async with controller.http.delete(f"{controller.url}/api/v1/runs/{run_id}") as response:
+            assert response.status == 204, await response.text()
+        there = []
+        for edge in ("result", "photo"):
+            async with controller.http.get(f"{controller.url}/api/v1/runs/{parent}/artifacts/{edge}") as response:
+                there.append(response.status)
+        assert there == left

@@ -54,6 +54,19 @@ def test_what_a_kept_node_left_out_never_comes() -> None:
     assert dispatched(step) == [("can", 1)]
 
 
+def test_an_input_that_nobody_will_feed_is_done_without_where_that_is_possible() -> None:
+    story = a_story("can: in, more? -> out", "needs: more -> extra", "after: extra -> end")
+    step = story.create("in", absent=["more"])
+    assert story.statuses() == {"can": READY, "needs": SKIPPED, "after": SKIPPED}
+    assert dispatched(step) == [("can", 1)]
+
+
+def test_a_run_whose_only_input_nobody_will_feed_is_over_at_once() -> None:
+    story = a_story(*chain(2))
+    story.create(absent=["in"])
+    assert (story.status(), set(story.statuses().values())) == (RunStatus.COMPLETE, {SKIPPED})
+
+
 def test_a_run_of_which_nothing_is_left_to_do_is_over_at_once() -> None:
     story = a_story(*chain(2))
     step = story.create("e0", kept=["n0"], skipped=["n1"])
