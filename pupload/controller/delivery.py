@@ -94,13 +94,20 @@ class Delivery:
         """One try, whatever comes of it: a fault of one is none of the others'."""
         began = time.monotonic()
         try:
-            outcome = await self._send(row)
+            outcome = await self._send_safely(row)
             await self._record(row, outcome, round(1000 * (time.monotonic() - began)))
         except PuploadError as error:
+            # The database is gone, or the run is: if it is the former, this is due again when the claim is over.
             _LOG.warning("webhook %s of run %s: %s", row["id"], row["run_id"], error)
-        except Exception:  # noqa: BLE001 - see below
-            # Logged; it is due again when its claim is over.
+
+    async def _send_safely(self, row: asyncpg.Record) -> Outcome:
+        try:
+            return await self._send(row)
+        except PuploadError:
+            raise
+        except Exception:  # noqa: BLE001 - logged, and a try like any other, so that it ends some day
             _LOG.exception("webhook %s of run %s", row["id"], row["run_id"])
+            return Outcome(None, "a fault of the server's own; its log has more")
 
     async def _send(self, row: asyncpg.Record) -> Outcome:
         body = await self._body(RunID(row["run_id"]), row["seq"])

@@ -230,10 +230,10 @@ class Multiparts:
 
         Errors: Conflict while it is being completed.
         """
-        if session.state == "completing":
-            raise Conflict("this upload is being completed", code="UPLOAD_COMPLETING")
-        if session.state == "open":
+        if await self._change("claim_session", session.id, _STALLED):
             await self._drop(session)
+        elif (await self.find(session.run_id, session.edge, session.id)).state == "completing":
+            raise Conflict("this upload is being completed", code="UPLOAD_COMPLETING")
 
     async def _drop(self, session: Session) -> None:
         await (await self._store(session)).abort_multipart(session.multipart)
@@ -253,7 +253,7 @@ class Multiparts:
             stalled = await connection.fetch(SQL["stalled_sessions"], _STALLED)
         for row in abandoned:
             with alone("abandoned upload of run", row["run_id"]):
-                await self._drop(_session(row))
+                await self.abort(_session(row))
                 _LOG.info("aborted upload %s, which nobody completed", row["id"])
         for row in stalled:
             with alone("broken off upload of run", row["run_id"]):

@@ -23,9 +23,8 @@ from pupload.run.state import RunID
 from pupload.web.guarded import Web
 from pupload.web.urls import shown
 
-_TOO_MANY = frozenset({RecordType.NODE_LOG, RecordType.NODE_PROGRESS})
-TOLD = frozenset(RecordType) - _TOO_MANY
-"""The events that can be asked for; the others come by the hundred, and are for streams."""
+TOLD = frozenset(RecordType) - {RecordType.NODE_LOG, RecordType.NODE_PROGRESS, RecordType.STEP_PAUSED}
+"""The events that can be asked for. The others come by the hundred, or are made for whoever steps through a run."""
 
 
 def callback_of(request: RunRequest, web: Web) -> Callback | None:
