@@ -10,7 +10,7 @@ from pupload.config import ControllerConfig
 from pupload.controller.accounts import Accounts
 from pupload.controller.attachments import Attachments
 from pupload.controller.callees import NamedFlows
-from pupload.controller.intake import Intake, NewInputs, StoreOf
+from pupload.controller.intake import Intake, NewInputs, StoreOf, Taken
 from pupload.controller.objects import upload_key
 from pupload.controller.preparation import Preparation, Prepared
 from pupload.controller.secrets import SecretBox
@@ -74,6 +74,19 @@ class Start:
     sha256: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """A run that may be made. `idle` are the nodes that do not run; `attachments` are sealed URLs by name."""
+
+    id: RunID
+    start: Start
+    prepared: Prepared
+    plan: Plan
+    idle: frozenset[NodeID]
+    secrets: Mapping[str, str]
+    attachments: Mapping[str, bytes]
+
+
 class Submission:
     """Accepts flows."""
 
@@ -105,33 +118,53 @@ class Submission:
         earlier = await self._service.earlier(start.idempotency_key, start.sha256)
         if earlier is not None:
             return earlier
+        accepted = await self._accept(start)
+        static = await self._static_artifacts(accepted)
+        taken = await self._take(accepted)
+        try:
+            beginning = _beginning(accepted, (*static, *taken.artifacts))
+            new = self._new_run(accepted, taken, beginning)
+            stored, is_new = await self._service.create(new, beginning)
+        finally:
+            await self._intake.give_up(accepted.id, taken)
+        if is_new and new.uploads:
+            self._uploads.expect(await self._uploads.awaited_by(stored))
+        return stored
+
+    async def _accept(self, start: Start) -> _Accepted:
+        """The run, once everything holds that can be told before its first object is stored."""
         prepared = await self.prepare(start.definition, start.request)
-        callback = callback_of(start.request, self._internet)
-        plan = replace(prepared.plan, callback=callback, session_id=start.session_id)
-        _require_runnable(plan, egress=self._config.allow_egress)
-        idle = _idle(plan, start, prepared.only)
-        if idle - start.kept:
-            # Of a part of a flow, no evaluation of the whole is true.
-            plan = replace(plan, evals=())
+        _require_runnable(prepared.plan, egress=self._config.allow_egress)
+        idle = _idle(prepared.plan, start, prepared.only)
         _require_message(start, prepared, idle)
+        plan = replace(
+            prepared.plan,
+            callback=callback_of(start.request, self._internet),
+            session_id=start.session_id,
+            # Of a part of a flow, no evaluation of the whole is true.
+            evals=() if idle - start.kept else prepared.plan.evals,
+        )
         secrets = _secrets(start.definition.flow)
         await self._require_servable(plan)
         await self._accounts.require(start.account, plan)
         await self._require_stores(plan, secrets)
         plan, attachments = self._attachments.accept(plan, start.request.attachments)
-        run_id = new_run_id()
-        static = await self._static_artifacts(run_id, plan, secrets, idle)
-        given = NewInputs(run_id, _given_to(plan, start.kept), prepared.inputs, start.account, secrets)
-        taken = await self._intake.take(given, lambda name: self._store(plan, secrets, name))
-        present = {**start.present, **{artifact.edge: artifact for artifact in (*static, *taken.artifacts)}}
-        absent = frozenset(_awaited(plan, idle)) - present.keys() if start.closed else frozenset()
-        beginning = Beginning(tuple(present.values()), start.kept, idle - start.kept, absent)
-        new = NewRun(
-            id=run_id,
-            plan=plan,
+        return _Accepted(new_run_id(), start, prepared, plan, idle, secrets, attachments)
+
+    async def _take(self, accepted: _Accepted) -> Taken:
+        plan, secrets, start = accepted.plan, accepted.secrets, accepted.start
+        opened = _given_to(plan, start.kept)
+        given = NewInputs(accepted.id, opened, accepted.prepared.inputs, start.account, secrets)
+        return await self._intake.take(given, lambda name: self._store(plan, secrets, name))
+
+    def _new_run(self, accepted: _Accepted, taken: Taken, beginning: Beginning) -> NewRun:
+        start, prepared = accepted.start, accepted.prepared
+        return NewRun(
+            id=accepted.id,
+            plan=accepted.plan,
             timeout=prepared.timeout,
-            uploads=self._new_uploads(run_id, plan, beginning),
-            secrets={name: self._box.seal(secret) for name, secret in secrets.items()},
+            uploads=self._new_uploads(accepted.id, accepted.plan, beginning),
+            secrets={name: self._box.seal(secret) for name, secret in accepted.secrets.items()},
             session_id=start.session_id,
             session_is_new=start.session_is_new,
             idempotency_key=start.idempotency_key,
@@ -147,15 +180,8 @@ class Submission:
             account=start.account,
             budget=start.request.budget,
             intakes=taken.stored,
-            attachments=attachments,
+            attachments=accepted.attachments,
         )
-        try:
-            stored, is_new = await self._service.create(new, beginning)
-        finally:
-            await self._intake.give_up(run_id, taken)
-        if is_new and new.uploads:
-            self._uploads.expect(await self._uploads.awaited_by(stored))
-        return stored
 
     async def prepare(self, definition: Definition, request: RunRequest) -> Prepared:
         """The run that this request would make of the definition, before anything of it is stored.
@@ -202,15 +228,14 @@ class Submission:
             if edge.name not in present
         ]
 
-    async def _static_artifacts(
-        self, run_id: RunID, plan: Plan, secrets: Mapping[str, str], idle: frozenset[NodeID]
-    ) -> tuple[Artifact, ...]:
+    async def _static_artifacts(self, accepted: _Accepted) -> tuple[Artifact, ...]:
         artifacts = []
+        plan = accepted.plan
         for edge in plan.edges.values():
-            if edge.source is not Source.STATIC or idle.issuperset(edge.consumers):
+            if edge.source is not Source.STATIC or accepted.idle.issuperset(edge.consumers):
                 continue
-            key = upload_key(plan, edge, run_id)
-            head = await (await self._store(plan, secrets, edge.store)).head(key)
+            key = upload_key(plan, edge, accepted.id)
+            head = await (await self._store(plan, accepted.secrets, edge.store)).head(key)
             if head is None:
                 raise InvalidRequest(
                     f"edge {edge.name!r}: there is no object {key!r} in store {edge.store!r}", code="STATIC_NOT_FOUND"
@@ -241,6 +266,14 @@ def _idle(plan: Plan, start: Start, only: frozenset[NodeID] | None) -> frozenset
     """The nodes that do not run: kept from an earlier run, or not asked for."""
     wanted = only if start.only is None else start.only
     return start.kept if wanted is None else frozenset(plan.nodes) - (wanted - start.kept)
+
+
+def _beginning(accepted: _Accepted, made: Sequence[Artifact]) -> Beginning:
+    """What exists already, what is given before what an earlier run left; and what never will."""
+    start = accepted.start
+    present = {**start.present, **{artifact.edge: artifact for artifact in made}}
+    absent = frozenset(_awaited(accepted.plan, accepted.idle)) - present.keys() if start.closed else frozenset()
+    return Beginning(tuple(present.values()), start.kept, accepted.idle - start.kept, absent)
 
 
 def _awaited(plan: Plan, idle: frozenset[NodeID]) -> list[Edge]:
