@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from pupload.controller.intake import StoreOf
+from pupload.db.origins import is_run
 from pupload.flow.plan import Edge
 from pupload.run.state import Artifact
 from pupload.stores.base import Head, Store
@@ -34,4 +35,14 @@ async def _heads(store: Store, folder: str, keys: Sequence[str]) -> dict[str, He
 
 
 def _is_same(artifact: Artifact, head: Head | None) -> bool:
-    return head is not None and head.size_bytes == artifact.size_bytes and artifact.etag in {"", head.etag}
+    if head is None or head.size_bytes != artifact.size_bytes:
+        return False
+    return _was_written_once(artifact) or artifact.etag in {"", head.etag}
+
+
+def _was_written_once(artifact: Artifact) -> bool:
+    """True for what an attempt wrote under a key of its own, which nobody can write again.
+
+    Its mark is that of the worker's PUT, and a store may answer that with another than it tells of the object later.
+    """
+    return artifact.attempt > 0 and is_run(artifact.key)

@@ -9,6 +9,7 @@ import pytest
 
 from pupload.controller.service import Beginning, Service
 from pupload.db.pool import Connection
+from pupload.db.sql import SQL
 from pupload.errors import Conflict, Gone, NotFound
 from pupload.flow.plan import Edge, Plan
 from pupload.run.commands import Step
@@ -103,6 +104,9 @@ async def test_whoever_only_names_an_object_leaves_it_to_its_run(desk: Desk, sto
 
 async def test_an_object_of_a_file_is_not_a_runs_to_remove(desk: Desk, store: Store) -> None:
     head = await store.put("file_1/content", b"abc", "text/plain")
+    async with desk.database.connection() as connection:
+        await connection.execute(SQL["insert_file"], "file_1", "", "letter", head.key)
+        await connection.execute(SQL["keep_file"], "file_1", 3, "text/plain", "f" * 64, head.etag)
     await begin(desk.parts.service, A, Artifact(OUT, "default", head.key, 3, origin="file_1"))
     await desk.parts.removal.delete(A)
     assert await keys(store) == {head.key}
