@@ -74,6 +74,13 @@ def test_the_lines_by_hand_resize_the_photograph(checkout: Path, reader: dict[st
     assert (checkout / "resized.jpg").read_bytes().startswith(b"\xff\xd8\xff")
 
 
+def test_what_is_published_is_called_by_name(checkout: Path, reader: dict[str, str]) -> None:
+    (checkout / "request.json").write_text(shell_blocks("By hand")[0].split("<<'END'\n")[1].split("\nEND\n")[0])
+    said = followed("Call it by name", checkout, reader)
+    assert ", in production, definition " in said
+    assert said.rstrip().splitlines()[-1] == "image/jpeg"
+
+
 @pytest.mark.usefixtures("built_image")
 def test_a_node_of_ones_own_runs(checkout: Path, reader: dict[str, str]) -> None:
     said = followed("A node of your own", checkout, reader)
