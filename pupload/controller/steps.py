@@ -4,6 +4,8 @@ Nothing is kept of the loop here. The client brings back the outputs of earlier 
 signed; so any controller can take the next step, after any restart.
 """
 
+import asyncio
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -15,9 +17,10 @@ from pupload.controller.references import Reference, References, Signed
 from pupload.controller.service import Service
 from pupload.controller.submission import Definition, Start, Submission
 from pupload.controller.views import Views
+from pupload.db.origins import is_run
 from pupload.db.runs import artifact_of
 from pupload.db.sql import SQL
-from pupload.errors import CallerError, Conflict, Forbidden, Gone, InvalidRequest
+from pupload.errors import CallerError, Conflict, DatabaseUnavailable, Forbidden, Gone, InvalidRequest
 from pupload.flow.cursor import Behind, Cursor, cursor_at, left_behind
 from pupload.flow.partial import no_such_node
 from pupload.flow.plan import Edge, NodeID, Plan, Source
@@ -25,10 +28,11 @@ from pupload.flow.request import RunRequest, StepRequest
 from pupload.run.commands import RecordType
 from pupload.run.state import Artifact, RunID
 
+_LOG = logging.getLogger(__name__)
+_AGAIN_S = 0.5
+
 INPUTS = "$inputs"
 """The key of `AccumulatedOutputs` for what no node wrote. No node can have it for its id."""
-
-Accumulated = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class Steps:
             kept=frozenset(cursor.behind) - behind.skipped,
             present={edge: given[edge] for edge in there - replaced},
             only=frozenset(cursor.now),
+            called=True,
             root=root,
         )
         run_id = await self._calls.begin(start, call)
@@ -104,15 +109,25 @@ class Steps:
         and a node is left."""
         if step.cursor.next is None or event.type != RecordType.RUN_COMPLETED:
             return event
-        paused = StepPaused(
+        while True:
+            try:
+                paused = await self._paused(step, step.cursor.next)
+            except DatabaseUnavailable as error:
+                # The answer has begun, so there is no refusing it, and without this event nobody can go on.
+                _LOG.warning("the end of step %s waits for the database: %s", step.run_id, error)
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                return event.model_copy(update={"type": RecordType.STEP_PAUSED.value, "data": paused.wire()})
+
+    async def _paused(self, step: Step, next_node: NodeID) -> StepPaused:
+        return StepPaused(
             run_id=step.root,
             step_index=step.cursor.index + 1,
-            next_node=step.cursor.next,
+            next_node=next_node,
             definition=step.digest,
             accumulated_outputs=await self._accumulated(step),
             run=await self._views.run(step.run_id),
         )
-        return event.model_copy(update={"type": RecordType.STEP_PAUSED.value, "data": paused.wire()})
 
     async def _accumulated(self, step: Step) -> dict[str, dict[str, str]]:
         """References of all that there is after the step; an edge that was replaced for it keeps its own."""
@@ -161,6 +176,8 @@ def _root(wish: StepRequest, cursor: Cursor) -> RunID:
     """The loop's first run; "" where this is it."""
     if wish.run_id is None and cursor.index:
         raise CallerError("RunID is missing: give that of the last step_paused", code="STEP_RUN_MISSING")
+    if wish.run_id is not None and not is_run(wish.run_id):
+        raise InvalidRequest("RunID names no run: give that of the last step_paused")
     return RunID(wish.run_id or "")
 
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.test_stores import declared
+from tests.support.s3_servers import an_rclone
 from tests.support.shell_steps import a_request, a_step
 from tests.support.visitor import Json, Visitor
 
@@ -78,3 +80,14 @@ def test_an_artifact_whose_lifetime_is_over_is_made_again(visitor: Visitor) -> N
     assert gone["Error"]["Code"] == "EXPIRED"
     new = replay(visitor, run["ID"], From="n1")
     assert (new["Status"], attempts(new)) == ("COMPLETE", [1, 1])
+
+
+def test_in_a_store_that_the_flow_brought(visitor: Visitor) -> None:
+    with an_rclone() as server:
+        flow = {"Stores": [declared(server.new_bucket())], "DefaultDataWell": {"Store": "other"}}
+        run = visitor.complete(a_marking_chain("1", "2", **flow), e0=b"a")
+        new = replay(visitor, run["ID"], From="n1")
+        assert (new["Status"], attempts(new)) == ("COMPLETE", [0, 1])
+        assert visitor.artifact(new["ID"], "e2") == b"a12"
+        for each in (run, new):
+            visitor.ask("DELETE", f"/api/v1/runs/{each['ID']}", status=204)

@@ -179,6 +179,7 @@ async def test_what_cannot_be_a_step_is_refused(controller: ControllerUnderTest)
     assert await refused(controller, STEP, body | {"StepIndex": 7}, 400) == "INVALID_STEP_INDEX"
     assert await refused(controller, STEP, body | {"AccumulatedOutputs": {}}, 400) == "STEP_OUTPUTS_MISSING"
     assert await refused(controller, STEP, body | {"RunID": None}, 400) == "STEP_RUN_MISSING"
+    assert await refused(controller, STEP, body | {"RunID": "anything"}, 422) == "INVALID_REQUEST"
     assert await refused(controller, STEP, body | {"Version": "draft"}, 400) == "DRAFT_NOT_STEPPABLE"
     assert await refused(controller, STEP, body | {"OnlyNodes": ["n1"]}, 422) == "INVALID_REQUEST"
     strange = {"AccumulatedOutputs": {"nobody": {"e1": "ref_"}}}
