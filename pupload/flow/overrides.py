@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import Field, JsonValue, ValidationError
 
+from pupload.document import fold
 from pupload.errors import InvalidRequest
 from pupload.flow.callee import names_a_flow
 from pupload.flow.given import Env, Given, Scalar, Text
@@ -89,7 +90,7 @@ def _with_flag(nested: JsonValue, flag: str, value: JsonValue) -> JsonValue:
     """The nested form with one more flag; None when it has that flag already, or is none."""
     if not isinstance(nested, dict):
         return None
-    member = next((name for name in nested if name.casefold() == "flags"), "Flags")
+    member = next((name for name in nested if fold(name) == "flags"), "Flags")
     flags = nested.get(member) or {}
     if not isinstance(flags, dict) or flag in flags:
         return None

@@ -79,25 +79,29 @@ def waited_for(begin: Beginner) -> Callable[[web.Request], Awaitable[web.Respons
     async def run_and_wait(request: web.Request) -> web.Response:
         parts, cancel = parts_of(request), _yes(request, "cancel_on_disconnect")
         only_outputs = _yes(request, "output_only")
-        run_id, wish = await begin(request)
-        until = monotonic() + parts.calls.wait_s(wish)
+        begun = asyncio.ensure_future(begin(request))
         try:
+            # A run that is just being stored when its caller hangs up must not get away.
+            run_id, wish = await asyncio.shield(begun)
+            until = monotonic() + parts.calls.wait_s(wish)
             await parts.calls.settle(run_id, until - monotonic())
             evals = await _evals(parts, run_id, wish, until - monotonic())
         except asyncio.CancelledError:
             if cancel and not request.app[GOING_DOWN].is_set():
-                await asyncio.shield(asyncio.ensure_future(_cancel(parts, run_id)))
+                await asyncio.shield(asyncio.ensure_future(_cancel(parts, begun)))
+            begun.cancel()
             raise
         return await _answered(parts, run_id, evals, only_outputs=only_outputs)
 
     return run_and_wait
 
 
-async def _cancel(parts: Parts, run_id: RunID) -> None:
+async def _cancel(parts: Parts, begun: Awaitable[Begun]) -> None:
     try:
+        run_id, _ = await begun
         await parts.service.cancel(run_id)
-    except PuploadError as error:
-        _LOG.warning("run %s goes on, though its caller hung up: %s", run_id, error)
+    except (PuploadError, OSError) as error:
+        _LOG.warning("a caller hung up, and its run goes on or never was: %s", error)
 
 
 async def _evals(parts: Parts, run_id: RunID, wish: RunRequest, wait_s: float) -> list[EvalAnswer]:
@@ -105,9 +109,7 @@ async def _evals(parts: Parts, run_id: RunID, wish: RunRequest, wait_s: float) -
     return (await parts.evaluations.settled(run_id, wait_s)).evals if mode_of(wish.evals) == "block" else []
 
 
-async def _answered(
-    parts: Parts, run_id: RunID, evals: list[EvalAnswer], *, only_outputs: bool
-) -> web.Response:
+async def _answered(parts: Parts, run_id: RunID, evals: list[EvalAnswer], *, only_outputs: bool) -> web.Response:
     run = await parts.views.run(run_id)
     outputs = await parts.outputs.of(run)
     if only_outputs and run.status == RunStatus.COMPLETE:

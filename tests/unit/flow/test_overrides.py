@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from pupload.errors import InvalidRequest
+from pupload.flow.check import check, errors_in
 from pupload.flow.overrides import apply_overrides, read_overrides
 from pupload.flow.plan import NodeID, Plan
+from pupload.tiers import TIERS
 from tests.support.flows import a_def, a_flow, a_node, documents, planned, read
 
 FLAGS = [{"Name": "width", "Type": "int", "Default": 100}, {"Name": "max.height"}]
@@ -112,6 +114,16 @@ def test_an_image_is_overridden_only_where_the_flow_allows_it() -> None:
     closed = {**BODY, "Flow": {**BODY["Flow"], "AllowImageOverride": False}}
     [problem] = problems({"first": {"Image": "other/image:2"}}, closed)
     assert problem["Path"] == "$.Overrides.first.Image"
+
+
+def test_the_documents_with_another_image_pass_the_check() -> None:
+    flow, defs = apply_overrides(*read(BODY), read_overrides({"first": {"Image": "other/image:2"}}, *read(BODY)))
+    assert errors_in(check(flow, defs, tiers=TIERS, stores=["default"])) == []
+
+
+def test_an_image_that_is_none_is_a_finding() -> None:
+    flow, defs = apply_overrides(*read(BODY), read_overrides({"first": {"Image": "No Image!"}}, *read(BODY)))
+    assert [finding.code for finding in check(flow, defs, tiers=TIERS, stores=["default"])] == ["DEF_002"]
 
 
 def test_a_def_that_declares_no_flags_takes_any() -> None:
