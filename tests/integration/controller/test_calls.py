@@ -105,7 +105,6 @@ async def test_a_run_echoes_how_it_was_called_and_keeps_no_bulk(controller: Cont
     async with controller.running.parts.service.database.connection() as connection:
         kept = await connection.fetchrow("SELECT documents, request FROM run_plans WHERE run_id = $1", run["ID"])
     assert kept is not None
-    assert kept is not None
     assert json.loads(kept["request"]).keys() == {"Message", "Parameters", "Overrides"}
     assert json.loads(kept["documents"])["Flow"]["Nodes"][0]["Flags"] == [{"Name": "size", "Value": "${PARAM.width}"}]
 
@@ -116,7 +115,6 @@ async def test_no_secret_is_kept_beside_a_run(controller: ControllerUnderTest) -
     run = await controller.post("/api/v1/runs", {**body, "Inputs": {"in": "a secret value"}}, expect=202)
     async with controller.running.parts.service.database.connection() as connection:
         row = await connection.fetchrow("SELECT documents, request, echo FROM run_plans WHERE run_id = $1", run["ID"])
-    assert row is not None
     assert row is not None
     assert "AccessKey" in row["documents"]
     assert not any(secret in text for text in row for secret in ("hush", "a secret value"))
