@@ -37,8 +37,8 @@ INPUTS = "$inputs"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step that has begun, and what is needed to tell of its end. `held` are the references of the objects that the
-    step was given by the client, by edge."""
+    """A step that has begun, and what is needed to tell of its end. `held` are the references that the client goes on
+    holding, by edge: also of objects that were replaced for this step alone."""
 
     run_id: RunID
     root: RunID
@@ -72,27 +72,28 @@ class Steps:
         definition = await self._flows.resolve(flow, wish.version)
         _require_steppable(definition, wish)
         request = _as_run(wish)
-        plan = (await self._submission.prepare(definition, request)).plan
+        prepared = await self._submission.prepare(definition, request)
+        plan, anew = prepared.plan, prepared.inputs.keys()
         cursor = cursor_at(plan, wish.step_index, remaining=wish.run_remaining)
         root = _root(wish, cursor)
         held = dict(_held(plan, cursor, wish))
         given = {edge: self._read(signed, edge, root, definition) for edge, signed in held.items()}
-        behind = _behind(plan, cursor, given.keys() | {Edge(edge) for edge in wish.input_overrides})
+        behind = _behind(plan, cursor, given.keys() | anew)
         store_of = self._submission.store_of(definition, plan)
         there = await existing(store_of, given.values())
-        replaced = {Edge(edge) for edge in request.inputs}
-        _require_there(plan, cursor, given.keys() - there - replaced)
+        _require_there(plan, cursor, given.keys() - there - anew)
         start = Start(
             definition,
             request,
             kept=frozenset(cursor.behind) - behind.skipped,
-            present={edge: given[edge] for edge in there - replaced},
+            present={edge: given[edge] for edge in there - anew},
             only=frozenset(cursor.now),
             called=True,
             root=root,
         )
         run_id = await self._calls.begin(start, call)
-        return Step(run_id, root or run_id, definition.digest, plan, cursor, held)
+        stays = {edge: signed for edge, signed in held.items() if edge not in anew or edge in wish.input_overrides}
+        return Step(run_id, root or run_id, definition.digest, plan, cursor, stays)
 
     def _read(self, signed: Signed, edge: Edge, root: RunID, definition: Definition) -> Artifact:
         reference = self._references.read(signed, root)

@@ -136,6 +136,20 @@ async def test_going_back_forgets_what_came_after(controller: ControllerUnderTes
     assert again["Data"]["AccumulatedOutputs"].keys() == {"$inputs", "n0"}
 
 
+async def test_an_input_that_is_given_anew_stays_and_one_that_is_replaced_does_not(
+    controller: ControllerUnderTest,
+) -> None:
+    worker = await controller.worker()
+    first, _ = await step(controller, worker, {"Inputs": {"e0": "zero"}}, "one")
+    other, seen = await step(controller, worker, following(first, StepIndex=0, InputOverrides={"e0": "null"}), "one")
+    assert seen == ["null"]
+    anew, seen = await step(controller, worker, following(other, StepIndex=0, Message="nil"), "one")
+    assert seen == ["nil"]
+    kept = [each["Data"]["AccumulatedOutputs"]["$inputs"]["e0"] for each in (first, other, anew)]
+    assert (kept[0] == kept[1], kept[1] == kept[2]) == (True, False)
+    assert (await step(controller, worker, following(anew, StepIndex=0), "one"))[1] == ["nil"]
+
+
 async def test_the_loop_goes_on_at_another_controller(
     controller: ControllerUnderTest, database_dsn: str, store: Store, tmp_path: Path
 ) -> None:
