@@ -128,7 +128,9 @@ class Reconciler:
 
     async def queue_history(self) -> None:
         """The queue engine's own log, which nobody reads."""
-        await self._service.database.transact(lambda connection: queue.forget_history(connection, [*self._tiers, *queue.ChoreKind]))
+        await self._service.database.transact(
+            lambda connection: queue.forget_history(connection, [*self._tiers, *queue.ChoreKind])
+        )
 
 
 @contextmanager

@@ -62,9 +62,7 @@ class Service:
                 return False
             await hold_origins(connection, beginning.present)
             await take_over(connection, new, beginning.present)
-            created = RunCreated(
-                locked.now, beginning.present, beginning.kept, beginning.skipped, beginning.absent
-            )
+            created = RunCreated(locked.now, beginning.present, beginning.kept, beginning.skipped, beginning.absent)
             step = transition(run, created)
             await save_step(connection, locked, step)
             await enqueue(connection, _queued(new.plan, step))

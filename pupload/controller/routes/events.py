@@ -51,11 +51,11 @@ async def send_events(
     async with sse_response(
         request, sep="\n", ping_interval=_PING_S, headers=headers, allow_all_methods=True
     ) as response:
-        async for event in follow(parts_of(request), run_id, after):
-            if event.type in TERMINAL_RECORDS:
-                event = await last(event) if last else event
-            elif types and event.type not in types:
+        async for told in follow(parts_of(request), run_id, after):
+            is_last = told.type in TERMINAL_RECORDS
+            if types and told.type not in types and not is_last:
                 continue
+            event = await last(told) if last and is_last else told
             await response.send(event.model_dump_json(by_alias=True), id=str(event.seq), event=event.type)
     stream: web.StreamResponse = response
     return stream

@@ -70,7 +70,7 @@ async def test_a_run_that_uses_up_the_balance_is_ended_and_says_so(controller: C
     worker = await controller.worker()
     run = await controller.post("/api/v1/flow/test", FLOW, headers=payer)
     (assignment,) = await worker.claim()
-    answer = {"Stop": []}
+    answer: dict[str, Any] = {"Stop": []}
     while not answer["Stop"]:
         answer = await worker.beat([assignment.ref], wait_s=1.0)
     await worker.finish(assignment.ref, outcome=Outcome.FAILED, reason=Reason.CANCELLED, message="stopped")
@@ -89,11 +89,13 @@ async def test_an_attempt_is_charged_once(controller: ControllerUnderTest) -> No
     await worker.finish(assignment.ref, outputs=[found])
     await worker.finish(assignment.ref, outputs=[found], expect=409)
     async with controller.running.parts.service.database.connection() as connection:
-        cost, spent, balance = await connection.fetchrow(
+        row = await connection.fetchrow(
             "SELECT a.cost, r.spent, b.balance FROM attempts a JOIN runs r ON r.id = a.run_id"
             " JOIN accounts b ON b.id = r.account WHERE r.id = $1",
             run["ID"],
         )
+    assert row is not None
+    cost, spent, balance = row
     assert cost > 0
     assert (spent, balance) == (cost, 10**9 - cost)
 

@@ -1,15 +1,13 @@
 """Flows that call flows, on a real controller, the workers' side played by hand."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pupload.protocol import Assignment
 from tests.support.controller import ControllerUnderTest, HandWorker
 from tests.support.flows import a_def, a_flow, a_node, bound, documents
+from tests.support.until import until_found
 
 Json = dict[str, Any]
-_PATIENCE_S = 30.0
 COPYING = documents(a_flow(Name=""))
 
 
@@ -34,14 +32,6 @@ def calling(reference: str, **members: Any) -> Json:
     return {"Flow": {"Nodes": [node]}, "NodeDefs": []}
 
 
-async def until(holds: Callable[[], Awaitable[Any]]) -> Any:
-    """What `holds` gives once it is true."""
-    async with asyncio.timeout(_PATIENCE_S):
-        while not (found := await holds()):
-            await asyncio.sleep(0.02)
-    return found
-
-
 async def ended(controller: ControllerUnderTest, run_id: str) -> Json:
     """The run once it is over."""
 
@@ -49,7 +39,7 @@ async def ended(controller: ControllerUnderTest, run_id: str) -> Json:
         run: Json = await controller.get(f"/api/v1/runs/{run_id}")
         return run if run["Status"] in {"COMPLETE", "ERROR", "STOPPED"} else None
 
-    found: Json = await until(over)
+    found: Json = await until_found(over)
     return found
 
 
@@ -67,7 +57,7 @@ async def copy(worker: HandWorker, assignment: Assignment, content: bytes = b"co
 
 async def work(worker: HandWorker) -> Assignment:
     """The next attempt that there is."""
-    (assignment,) = await until(worker.claim)
+    (assignment,) = await until_found(worker.claim)
     found: Assignment = assignment
     return found
 
@@ -141,7 +131,7 @@ async def test_who_stops_the_caller_stops_what_it_called(controller: ControllerU
     worker = await controller.worker()
     assignment = await work(worker)
     await controller.post(f"/api/v1/runs/{parent}/cancel")
-    stop = await until(lambda: _ordered_to_stop(worker, assignment))
+    stop = await until_found(lambda: _ordered_to_stop(worker, assignment))
     assert stop
     await worker.finish(assignment.ref, outcome="failed", reason="cancelled", message="stopped")
     assert (await ended(controller, assignment.ref.run_id))["Status"] == "STOPPED"
@@ -156,7 +146,7 @@ async def test_who_stops_a_called_run_ends_the_call(controller: ControllerUnderT
     await keep(controller, "child", COPYING)
     await keep(controller, "parent", calling("flow/child", MaxAttempts=3))
     parent = await start(controller, "parent", Inputs={"photo": "hello"})
-    child = await until(lambda: _child_of(controller, parent))
+    child = await until_found(lambda: _child_of(controller, parent))
     await controller.post(f"/api/v1/runs/{child}/cancel")
     run = await ended(controller, parent)
     assert (run["Status"], run["NodeState"]["call"]["Reason"]) == ("ERROR", "cancelled")

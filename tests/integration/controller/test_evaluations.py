@@ -3,9 +3,10 @@
 import json
 from typing import Any
 
-from tests.integration.controller.test_called_flows import keep, start, until, work
+from tests.integration.controller.test_called_flows import keep, start, work
 from tests.support.controller import ControllerUnderTest, HandWorker
 from tests.support.flows import a_flow, a_node, documents
+from tests.support.until import until_found
 
 Json = dict[str, Any]
 JUDGE = documents(a_flow(a_node("judge", reads={"in": "photo"}, writes={"out": "verdict"}), Name=""))
@@ -38,7 +39,7 @@ async def settled(controller: ControllerUnderTest, run_id: str) -> list[Json]:
         found = await evals_of(controller, run_id)
         return found if all(each["Status"] != "pending" for each in found) else []
 
-    found: list[Json] = await until(over)
+    found: list[Json] = await until_found(over)
     return found
 
 

@@ -15,6 +15,7 @@ from pupload.config import ControllerConfig
 from pupload.controller.signing import signing_secrets
 from pupload.stores.base import Store
 from tests.support.controller import REFERENCE, ControllerUnderTest, a_controller
+from tests.support.until import until_found
 from tests.support.web_server import Reply, Seen, WebServer, a_web_server, endless, held, redirect
 
 pytestmark = pytest.mark.integration
@@ -52,12 +53,12 @@ async def asked(receiver: WebServer, times: int = 1) -> list[Seen]:
 
 async def settled(controller: ControllerUnderTest, run_id: str) -> list[Any]:
     """The deliveries of the run, once none is pending."""
-    async with asyncio.timeout(60):
-        while True:
-            told = (await controller.get(f"/api/v1/runs/{run_id}/webhooks"))["Webhooks"]
-            if told and all(each["Status"] != "pending" for each in told):
-                return list(told)
-            await asyncio.sleep(0.02)
+
+    async def told() -> list[Any]:
+        found = list((await controller.get(f"/api/v1/runs/{run_id}/webhooks"))["Webhooks"])
+        return [] if any(each["Status"] == "pending" for each in found) else found
+
+    return await until_found(told)
 
 
 async def test_the_end_of_a_run_is_told_signed_and_without_urls(
@@ -149,9 +150,7 @@ async def test_a_delivery_is_given_up_when_its_time_is_over(
         await asked(receiver)
         # Retry-After was heard: the next try is hours away.
         far = "SELECT count(*) FROM webhooks WHERE tries = 1 AND next_at > now() + interval '3 hours'"
-        async with asyncio.timeout(60):
-            while not await connection.fetchval(far):  # noqa: ASYNC110 - there is no event to wait for
-                await asyncio.sleep(0.02)
+        await until_found(lambda: connection.fetchval(far))
         await connection.execute(
             "UPDATE webhooks SET next_at = now(), until = now() + $1::interval", timedelta(hours=1)
         )
@@ -199,9 +198,7 @@ async def test_a_name_that_leads_inside_is_refused_at_the_connection(
         # Nothing tells from the name alone where it leads.
         run = await a_run(controller, "https://localhost/hook")
         await controller.post(f"/api/v1/runs/{run['ID']}/cancel")
-        async with asyncio.timeout(60):
-            while not (tries := await first_tries(controller, run["ID"])):  # noqa: ASYNC110 - as above
-                await asyncio.sleep(0.02)
+        tries = await until_found(lambda: first_tries(controller, run["ID"]))
     assert (tries[0]["Status"], "not of the public internet" in tries[0]["Error"]) == (None, True)
 
 

@@ -140,16 +140,14 @@ async def test_a_line_that_comes_while_its_attempt_ends_is_refused(desks: tuple[
         await lock_run(connection, run_id)
         telling = asyncio.create_task(desks[1].parts.reports.lines(told(held, "too late")))
         await until_blocked(desks[0])
-        await desks[0].parts.reports._finish_in(connection, run_id, a_success(held), await artifacts_of(desks[0], held))
+        reports = desks[0].parts.reports
+        counted, artifacts = await reports._weigh(a_success(held))
+        await reports._finish_in(connection, run_id, counted, artifacts)
         return telling
 
     with pytest.raises(LostLease):
         await (await desks[0].database.transact(end))
     assert (await checked(desks[0], run_id)).lines == []
-
-
-async def artifacts_of(desk: Desk, held: Assignment) -> Any:
-    return await desk.parts.reports._place(a_success(held))
 
 
 async def test_a_refused_upload_of_a_run_that_is_over_is_not_told(desk: Desk) -> None:
