@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pupload.answers import DifferenceAnswer, FindingAnswer, FlowSummary, FlowVersionAnswer
+from pupload.answers.flows import DifferenceAnswer, FindingAnswer, FlowSummary, FlowVersionAnswer
 from pupload.cli.exits import ExitCode
 from pupload.cli.validate import counted, findings_table
 from pupload.cli.view import printable

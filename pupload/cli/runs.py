@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pupload.answers import RunSummary
+from pupload.answers.runs import RunSummary
 from pupload.cli.view import format_elapsed, printable
 from pupload.client.client import AsyncClient
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pupload.answers import ArtifactAnswer, FlowRun, WaitingURL
+from pupload.answers.runs import ArtifactAnswer, FlowRun, WaitingURL
 from pupload.cli.exits import ExitCode, UsageError
 from pupload.cli.plain import Plain
 from pupload.cli.screen import Screen

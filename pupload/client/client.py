@@ -7,24 +7,19 @@ from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import quote
 
-from pupload.answers import (
+from pupload.answers.flows import (
     FindingAnswer,
     Findings,
     FlowAnswer,
     FlowComparison,
     FlowPage,
-    FlowRun,
     FlowVersionAnswer,
     FlowVersionPage,
-    LogRecord,
     NodeDefAnswer,
     NodeDefPage,
-    RunEvent,
-    RunPage,
-    RunSummary,
-    TierAnswer,
-    WorkerAnswer,
 )
+from pupload.answers.runs import FlowRun, LogRecord, RunEvent, RunPage, RunSummary
+from pupload.answers.server import TierAnswer, WorkerAnswer
 from pupload.client.backoff import Backoff
 from pupload.client.errors import ApiError, ServerUnreachable
 from pupload.client.sse import Frame, frames

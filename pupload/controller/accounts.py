@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from pupload.answers import AccountAnswer
+from pupload.answers.server import AccountAnswer
 from pupload.config import ControllerConfig
 from pupload.controller.reconcile import alone
 from pupload.controller.service import Service

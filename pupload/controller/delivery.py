@@ -16,7 +16,7 @@ from random import random
 
 import asyncpg
 
-from pupload.answers import WebhookBody
+from pupload.answers.webhooks import WebhookBody
 from pupload.config import ControllerConfig
 from pupload.controller.signals import WEBHOOKS, Signals
 from pupload.controller.signing import Signer

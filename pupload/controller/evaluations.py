@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import asyncpg
 from pydantic import ValidationError
 
-from pupload.answers import EvalAnswer, EvalVerdict, RunEvals
+from pupload.answers.evals import EvalAnswer, EvalVerdict, RunEvals
 from pupload.controller.children import Children, lent
 from pupload.controller.service import Service
 from pupload.controller.signals import Signals, run_topic

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import asyncpg
 
-from pupload.answers import DifferenceAnswer, FlowAnswer, FlowComparison, FlowPage, FlowSummary
+from pupload.answers.flows import DifferenceAnswer, FlowAnswer, FlowComparison, FlowPage, FlowSummary
 from pupload.config import ControllerConfig
 from pupload.controller.callees import NamedFlows
 from pupload.controller.digests import exact

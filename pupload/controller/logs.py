@@ -2,7 +2,7 @@
 
 import json
 
-from pupload.answers import LogRecord
+from pupload.answers.runs import LogRecord
 from pupload.controller.service import Service
 from pupload.controller.stores import Stores
 from pupload.controller.views import log_record

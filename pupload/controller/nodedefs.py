@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import asyncpg
 
-from pupload.answers import NodeDefAnswer, NodeDefPage, NodeDefSummary
+from pupload.answers.flows import NodeDefAnswer, NodeDefPage, NodeDefSummary
 from pupload.config import ControllerConfig
 from pupload.db.pool import Connection, Database
 from pupload.db.sql import SQL

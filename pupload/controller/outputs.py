@@ -6,7 +6,7 @@ import logging
 
 from pydantic import JsonValue
 
-from pupload.answers import ArtifactAnswer, FlowRun, OutputAnswer
+from pupload.answers.runs import ArtifactAnswer, FlowRun, OutputAnswer
 from pupload.config import ControllerConfig
 from pupload.controller.service import Service
 from pupload.controller.stores import Stores

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import asyncpg
 
-from pupload.answers import FlowVersionAnswer, FlowVersionPage, FlowVersionSummary
+from pupload.answers.flows import FlowVersionAnswer, FlowVersionPage, FlowVersionSummary
 from pupload.controller.digests import Digests, exact
 from pupload.controller.documents import Kept, keep
 from pupload.controller.flows import DRAFT, Flows, no_such_flow, no_such_version

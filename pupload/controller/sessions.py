@@ -13,7 +13,8 @@ from datetime import timedelta
 import asyncpg
 from pydantic import JsonValue
 
-from pupload.answers import MessageAnswer, RunSummary, SessionAnswer, SessionPage, SessionSummary
+from pupload.answers.runs import RunSummary
+from pupload.answers.sessions import MessageAnswer, SessionAnswer, SessionPage, SessionSummary
 from pupload.config import ControllerConfig
 from pupload.controller.folders import SESSION, folder_key
 from pupload.controller.reconcile import Look, alone

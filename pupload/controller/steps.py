@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from pupload.answers import RunEvent, StepPaused
+from pupload.answers.runs import RunEvent, StepPaused
 from pupload.controller.calls import Call, Calls
 from pupload.controller.existing import existing
 from pupload.controller.flows import DRAFT, Flows

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import asyncpg
 
-from pupload.answers import AttemptTrace, RunTrace, TextSnapshot, TraceContext
+from pupload.answers.traces import AttemptTrace, RunTrace, TextSnapshot, TraceContext
 from pupload.controller.service import Service
 from pupload.db.pool import Connection
 from pupload.db.runs import no_such_run

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from pupload.answers import (
+from pupload.answers.runs import (
     ArtifactAnswer,
     FlowRun,
     LogRecord,
@@ -17,11 +17,11 @@ from pupload.answers import (
     RunError,
     RunEvent,
     RunPage,
-    RunReport,
     RunSummary,
     ToolCallAnswer,
     WaitingURL,
 )
+from pupload.answers.webhooks import RunReport
 from pupload.config import ControllerConfig
 from pupload.controller.hooks import Hooks
 from pupload.controller.service import Service

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import asyncpg
 from yarl import URL
 
-from pupload.answers import WebhookAnswer, WebhookTry
+from pupload.answers.webhooks import WebhookAnswer, WebhookTry
 from pupload.db.pool import Connection, Database
 from pupload.db.runs import no_such_run
 from pupload.db.sql import SQL

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import asyncpg
 
-from pupload.answers import CapacityAnswer, WorkerAnswer
+from pupload.answers.server import CapacityAnswer, WorkerAnswer
 from pupload.controller.secrets import new_token, token_digest
 from pupload.db.pool import Connection
 from pupload.db.sql import SQL

@@ -10,7 +10,8 @@ from typing import TypeVar
 from aiohttp import web
 from pydantic import BaseModel
 
-from pupload.answers import AnsweredRun, EvalAnswer, OutputMap
+from pupload.answers.evals import EvalAnswer
+from pupload.answers.runs import AnsweredRun, OutputMap
 from pupload.controller.calls import Call
 from pupload.controller.routes.account import account_of
 from pupload.controller.routes.answering import answer, path_part, read_bytes

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from aiohttp import web
 from aiohttp_sse import sse_response
 
-from pupload.answers import LogRecord, RunEvent
+from pupload.answers.runs import LogRecord, RunEvent
 from pupload.controller.logs import NodeLogs
 from pupload.controller.routes.answering import answer, path_part, whole_number
 from pupload.controller.routes.runs import run_id_of

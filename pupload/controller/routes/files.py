@@ -7,7 +7,7 @@ from contextlib import aclosing
 from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.multipart import content_disposition_filename, parse_content_disposition
 
-from pupload.answers import FileAnswer, FilePage
+from pupload.answers.uploads import FileAnswer, FilePage
 from pupload.controller.files import File
 from pupload.controller.routes.account import account_of
 from pupload.controller.routes.answering import answer, path_part, query_text, whole_number

@@ -4,7 +4,7 @@ import asyncio
 
 from aiohttp import web
 
-from pupload.answers import FindingAnswer, Findings
+from pupload.answers.flows import FindingAnswer, Findings
 from pupload.controller.flows import Asked, named
 from pupload.controller.routes.answering import answer, path_part, query_text, read_bytes, whole_number
 from pupload.controller.state import parts_of

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from pupload.answers import GpuAnswer, TierAnswer, WorkerAnswer
+from pupload.answers.server import GpuAnswer, TierAnswer, WorkerAnswer
 from pupload.controller.routes.answering import answer
 from pupload.controller.state import parts_of
 from pupload.controller.workers import list_workers

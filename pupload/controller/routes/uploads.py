@@ -3,7 +3,7 @@
 from aiohttp import web
 from pydantic import Field
 
-from pupload.answers import PartAnswer, SignedPart, SignedParts, UploadAnswer
+from pupload.answers.uploads import PartAnswer, SignedPart, SignedParts, UploadAnswer
 from pupload.controller.multipart import Session
 from pupload.controller.routes.answering import answer, path_part, read_document
 from pupload.controller.routes.runs import run_id_of

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from pupload.answers import WebhookList
+from pupload.answers.webhooks import WebhookList
 from pupload.controller.routes.answering import answer, path_part
 from pupload.controller.routes.runs import run_id_of
 from pupload.controller.state import parts_of

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pupload.answers import FlowRun, NodeState, RunEvent
+from pupload.answers.runs import FlowRun, NodeState, RunEvent
 from pupload.cli.view import Line, NodeView, RunView, printable
 from pupload.run.state import NodeStatus
 
