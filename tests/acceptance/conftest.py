@@ -35,6 +35,14 @@ STRICT = EVERYWHERE | {
 }
 
 
+SHORT_LEASES = EVERYWHERE | {
+    "PUPLOAD_BEAT_S": "0.5",
+    "PUPLOAD_FENCE_S": "2",
+    "PUPLOAD_LEASE_S": "3",
+    # Five deaths may hit one node each time; that is the matter of another test.
+}
+
+
 @pytest.fixture(scope="session")
 def shared_system() -> Iterator[System]:
     """A running system."""
@@ -48,6 +56,14 @@ def strict_system() -> Iterator[System]:
     """A running system with tight limits, where nothing is told and everything must be looked for."""
     ensure_busybox()
     with a_running_system(STRICT) as system:
+        yield system
+
+
+@pytest.fixture(scope="module")
+def mortal() -> Iterator[System]:
+    """A system that a test may kill."""
+    ensure_busybox()
+    with a_place() as place, a_system(place / "data", SHORT_LEASES) as system:
         yield system
 
 

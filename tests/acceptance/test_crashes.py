@@ -3,34 +3,18 @@
 The five deaths come one after the other to one system, so that each but the first also meets what the last one left.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from tests.acceptance.conftest import EVERYWHERE, a_place
-from tests.support.docker_images import ensure_busybox
+from tests.support.recorded import assert_recorded_once
 from tests.support.shell_steps import Json, a_request, a_step
-from tests.support.system import System, a_system
+from tests.support.system import System
 from tests.support.visitor import ENDED, Visitor, put_url, statuses, told
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 
-SHORT_LEASES = EVERYWHERE | {
-    "PUPLOAD_BEAT_S": "0.5",
-    "PUPLOAD_FENCE_S": "2",
-    "PUPLOAD_LEASE_S": "3",
-    # Five deaths may hit one node each time; that is the matter of another test.
-}
 SLOW_COPY = 'sleep 1; cat "$INPUT_IN" > "$OUTPUT_OUT"'
-
-
-@pytest.fixture(scope="module")
-def mortal() -> Iterator[System]:
-    """A system that a test may kill."""
-    ensure_busybox()
-    with a_place() as place, a_system(place / "data", SHORT_LEASES) as system:
-        yield system
 
 
 def a_slow(node_id: str, reads: str, writes: str) -> tuple[Json, Json]:
@@ -114,17 +98,3 @@ def has_ended(visitor: Visitor, run_id: str) -> bool:
         return False
     assert answer.status_code == 200, answer.text
     return answer.json()["Status"] in ENDED
-
-
-def assert_recorded_once(visitor: Visitor, run: Json) -> None:
-    frames = visitor.events(run["ID"])
-    assert [int(frame.id) for frame in frames] == list(range(1, len(frames) + 1))
-    assert Counter(frame.node for frame in frames if frame.event == "node_completed") == Counter(list(run["NodeState"]))
-    outputs = Counter(frame.data["Data"]["Edge"] for frame in frames if frame.event == "node_output")
-    assert outputs == Counter(edge for edge in run["Artifacts"] if edge != "e0")
-    assert [frame.event for frame in frames if frame.event.startswith("run_")] == ["run_started", "run_completed"]
-    for node, state in run["NodeState"].items():
-        attempts = [
-            frame.data["Data"]["Attempt"] for frame in frames if frame.node == node and frame.event == "node_started"
-        ]
-        assert attempts == list(range(1, state["Attempt"] + 1))

@@ -122,6 +122,27 @@ class System:
         """The last statements of database sessions that hold a transaction open and do nothing."""
         return asyncio.run(_open_transactions(self.data / "postgres"))
 
+    def change_rows(self, statement: str) -> None:
+        """Execute the statement in its database, as to let time pass for a row."""
+        asyncio.run(_execute(self.data / "postgres", statement))
+
+    @contextlib.contextmanager
+    def unwritable(self, table: str) -> Iterator[None]:
+        """Whoever writes the table waits, until the block ends or the database is killed."""
+        with asyncio.Runner() as runner:
+            connection = runner.run(_connected(self.data / "postgres"))
+            runner.run(connection.execute(f"BEGIN; LOCK TABLE {table} IN EXCLUSIVE MODE"))
+            try:
+                yield
+            finally:
+                runner.run(_hung_up(connection))
+
+    def objects(self) -> list[str]:
+        """The keys of what lies in its store, but for what is still being written."""
+        buckets = self.data / "store" / "buckets"
+        found = [path.relative_to(buckets) for path in buckets.rglob("*") if path.is_file()]
+        return ["/".join(path.parts[1:]) for path in found if not path.name.startswith(".rclone_temp_")]
+
     def containers(self) -> list[str]:
         """Names of its containers, in any state."""
         asked = ["docker", "ps", "-a", "--filter", f"label=pupload.worker={worker_name(self.data)}"]
@@ -157,8 +178,7 @@ def _command(pid: int) -> str:
 
 
 async def _open_transactions(folder: Path) -> list[str]:
-    _, _, _, port, socket_dir, *_ = (folder / "postmaster.pid").read_text().splitlines()
-    connection = await asyncpg.connect(host=socket_dir, port=int(port), user="postgres", database="postgres")
+    connection = await _connected(folder)
     try:
         rows = await connection.fetch(
             "SELECT query FROM pg_stat_activity"
@@ -167,6 +187,24 @@ async def _open_transactions(folder: Path) -> list[str]:
     finally:
         await connection.close()
     return [row["query"] for row in rows]
+
+
+async def _execute(folder: Path, statement: str) -> None:
+    connection = await _connected(folder)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _connected(folder: Path) -> asyncpg.Connection:
+    _, _, _, port, socket_dir, *_ = (folder / "postmaster.pid").read_text().splitlines()
+    return await asyncpg.connect(host=socket_dir, port=int(port), user="postgres", database="postgres")
+
+
+async def _hung_up(connection: asyncpg.Connection) -> None:
+    connection.terminate()
+    await asyncio.sleep(0)
 
 
 def _told(pid: int) -> bytes:
