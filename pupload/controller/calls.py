@@ -4,12 +4,11 @@ import asyncio
 import logging
 from dataclasses import dataclass, replace
 
-from pupload.config import ControllerConfig
 from pupload.controller.flows import Flows
+from pupload.controller.ground import Ground
 from pupload.controller.preparation import duration_of
-from pupload.controller.service import Service
 from pupload.controller.sessions import Sessions
-from pupload.controller.signals import Signals, run_topic
+from pupload.controller.signals import run_topic
 from pupload.controller.submission import Definition, Start, Submission
 from pupload.db.runs import no_such_run
 from pupload.db.sql import SQL
@@ -35,16 +34,8 @@ class Call:
 class Calls:
     """Makes runs of requests."""
 
-    def __init__(  # noqa: PLR0917 - wired once, in app.py
-        self,
-        config: ControllerConfig,
-        service: Service,
-        signals: Signals,
-        flows: Flows,
-        sessions: Sessions,
-        submission: Submission,
-    ) -> None:
-        self._config, self._service, self._signals = config, service, signals
+    def __init__(self, ground: Ground, flows: Flows, sessions: Sessions, submission: Submission) -> None:
+        self._config, self._service, self._signals = ground.config, ground.service, ground.signals
         self._flows, self._sessions, self._submission = flows, sessions, submission
 
     async def start(self, flow: str, request: RunRequest, call: Call) -> RunID:

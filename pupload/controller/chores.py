@@ -13,7 +13,7 @@ from typing import assert_never
 from pupload.config import ControllerConfig
 from pupload.controller.children import Children
 from pupload.controller.evaluations import Evaluations
-from pupload.controller.reconcile import Look, alone
+from pupload.controller.reconcile import alone
 from pupload.controller.service import Service
 from pupload.controller.signals import CHORES, Signals
 from pupload.db.pool import Connection
@@ -151,10 +151,6 @@ class Chores:
             await self._children.tell(header)
         elif header is not None:
             await self._evaluations.settle(header)
-
-    def looks(self) -> list[Look]:
-        """What finds the chores that were lost."""
-        return [(self.missed, self._config.reconcile_s)]
 
     async def missed(self) -> None:
         """Calls without a run, ends that nobody heard of, runs that nobody wants, evaluations that were not begun."""

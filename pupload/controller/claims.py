@@ -5,7 +5,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
@@ -13,20 +13,17 @@ from random import random
 
 import asyncpg
 
-from pupload.config import ControllerConfig
-from pupload.controller.attachments import Attachments
-from pupload.controller.folders import Kept, lend
+from pupload.controller.assignments import Assignments, Taken
+from pupload.controller.ground import Ground
 from pupload.controller.objects import inputs_of
 from pupload.controller.secrets import token_digest
-from pupload.controller.service import Service
-from pupload.controller.signals import QUEUE, Signals, worker_topic
-from pupload.controller.stores import Stores
-from pupload.controller.tools import FIRST_TIME, Going, going, sheet_for, state_folder
-from pupload.controller.turns import WAIT_S, Seat, Turn, lent, turn_of
+from pupload.controller.signals import QUEUE, worker_topic
+from pupload.controller.tools import going, state_folder
+from pupload.controller.turns import WAIT_S, Turn, lent, turn_of
 from pupload.db.pool import Connection, Database
 from pupload.db.sql import SQL
 from pupload.errors import Conflict, LostLease, NotFound, PuploadError, Unauthorized
-from pupload.flow.plan import DEFAULT_STORE, Binding, Edge, NodeID, NodePlan, Plan, Reason
+from pupload.flow.plan import NodeID, Reason
 from pupload.protocol import (
     Assignment,
     AttemptRef,
@@ -35,22 +32,18 @@ from pupload.protocol import (
     Claim,
     Claimed,
     Hello,
-    InputSpec,
-    ObjectRef,
     Outcome,
-    OutputSpec,
     StopOrder,
     Welcome,
 )
 from pupload.queue import QueuedAttempt, enqueue, next_due_s, take
 from pupload.run.commands import Step
 from pupload.run.events import Event, NodeClaimed, NodeFailed, NodeReleased
-from pupload.run.state import Artifact, RunID, tries
-from pupload.tiers import Tier, fits, reserve
+from pupload.run.state import RunID, tries
+from pupload.tiers import fits, reserve
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_HOLD_S = 30.0
-_SIGNING_MARGIN_S = 60.0
 _JUST_AFTER_S = 0.005
 
 
@@ -60,20 +53,6 @@ class KnownWorker:
 
     id: str
     name: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """A claimed attempt before its URLs are signed. `inputs` lacks the edges that stay without an object."""
-
-    plan: Plan
-    node: NodePlan
-    ref: AttemptRef
-    inputs: Mapping[Edge, Artifact]
-    seat: Seat | None = None
-    folders: tuple[Kept, ...] = ()
-    goes_on: Going = FIRST_TIME
-    counts_as: int = 0
 
 
 class _Nothing(Enum):
@@ -86,17 +65,14 @@ class _Nothing(Enum):
 class Claims:
     """Hands out attempts and keeps their leases."""
 
-    def __init__(  # noqa: PLR0917 - wired once, in app.py
-        self,
-        config: ControllerConfig,
-        service: Service,
-        stores: Stores,
-        signals: Signals,
-        attachments: Attachments,
-        tiers: Mapping[str, Tier],
-    ) -> None:
-        self._config, self._service, self._stores, self._signals, self._tiers = config, service, stores, signals, tiers
-        self._attachments = attachments
+    def __init__(self, ground: Ground) -> None:
+        self._config, self._service, self._signals, self._tiers = (
+            ground.config,
+            ground.service,
+            ground.signals,
+            ground.tiers,
+        )
+        self._assignments = Assignments(ground)
 
     @property
     def _database(self) -> Database:
@@ -133,7 +109,7 @@ class Claims:
 
         Errors: Conflict when another instance of the worker has started.
         """
-        taken = list[_Taken]()
+        taken = list[Taken]()
         try:
             await self._take(worker, claim, taken)
             found = [await self._answerable(each) for each in taken]
@@ -167,7 +143,7 @@ class Claims:
             due_s = await next_due_s(connection, self._tiers)
         return _LONGEST_HOLD_S if due_s is None else due_s + _JUST_AFTER_S
 
-    async def _take(self, worker: KnownWorker, claim: Claim, taken: list[_Taken]) -> None:
+    async def _take(self, worker: KnownWorker, claim: Claim, taken: list[Taken]) -> None:
         """Add to `taken` what the worker gets; what is there is the worker's, also when this is cut off."""
         free = claim.free
         while len(taken) < claim.most:
@@ -177,7 +153,7 @@ class Claims:
                 break
             free = reserve(one.node.tier, free)
 
-    async def _take_one(self, worker: KnownWorker, instance: str, tiers: Sequence[str]) -> _Taken | None:
+    async def _take_one(self, worker: KnownWorker, instance: str, tiers: Sequence[str]) -> Taken | None:
         """One job, taken in one transaction; jobs of nodes that have moved on are dropped on the way."""
         while True:
             found = await self._database.transact(
@@ -185,12 +161,12 @@ class Claims:
             )
             if found is _Nothing.EMPTY:
                 return None
-            if isinstance(found, _Taken):
+            if isinstance(found, Taken):
                 return found
 
     async def _claim_in(
         self, connection: Connection, worker: KnownWorker, instance: str, tiers: Sequence[str]
-    ) -> _Taken | _Nothing:
+    ) -> Taken | _Nothing:
         queued = await take(connection, tiers)
         if queued is None:
             return _Nothing.EMPTY
@@ -215,13 +191,13 @@ class Claims:
         taken = await self._lease(connection, worker, instance, queued, step)
         return await self._seated(connection, taken, turn) if turn else taken
 
-    async def _seated(self, connection: Connection, taken: _Taken, turn: Turn) -> _Taken:
+    async def _seated(self, connection: Connection, taken: Taken, turn: Turn) -> Taken:
         seat = await turn.sit(connection, taken.ref)
         return replace(taken, seat=seat, folders=(*taken.folders, lent(seat, self._config))) if seat else taken
 
     async def _lease(
         self, connection: Connection, worker: KnownWorker, instance: str, queued: QueuedAttempt, step: Step
-    ) -> _Taken:
+    ) -> Taken:
         ref = AttemptRef(
             run_id=queued.run_id, node_id=queued.node_id, attempt=queued.attempt, lease=secrets.token_hex(16)
         )
@@ -244,12 +220,12 @@ class Claims:
         goes_on = await going(connection, ref, begun.rounds)
         folders = tuple(state_folder(node, goes_on, self._config))
         counts_as = tries(begun.attempt, begun.rounds, begun.asked)
-        return _Taken(step.run.plan, node, ref, inputs, None, folders, goes_on, counts_as)
+        return Taken(step.run.plan, node, ref, inputs, None, folders, goes_on, counts_as)
 
-    async def _answerable(self, taken: _Taken) -> Assignment | None:
+    async def _answerable(self, taken: Taken) -> Assignment | None:
         """What the worker is to do; None, and a failed attempt that says why, when that cannot be put together."""
         try:
-            return await self._assignment(taken)
+            return await self._assignments.of(taken)
         except Exception as error:  # noqa: BLE001 - see below
             # Whatever it is, it must end: the attempt would come back for ever, and be in the way of all others.
             message = f"the attempt could not be handed out: {error}"
@@ -257,7 +233,7 @@ class Claims:
             await self._end(taken.ref, Reason.INFRA, message)
             return None
 
-    async def _hand_back(self, taken: Iterable[_Taken]) -> None:
+    async def _hand_back(self, taken: Iterable[Taken]) -> None:
         for each in taken:
             try:
                 await self._end(each.ref, None, "its worker never heard of it")
@@ -285,56 +261,6 @@ class Claims:
             )
 
         await self._service.apply(RunID(ref.run_id), event, guard=is_ours)
-
-    async def _assignment(self, taken: _Taken) -> Assignment:
-        node, plan = taken.node, taken.plan
-        return Assignment(
-            ref=taken.ref,
-            flow_name=plan.name,
-            uses=node.uses,
-            image=node.image,
-            argv=list(node.argv) if node.argv is not None else None,
-            env={**node.env, **(taken.seat.env if taken.seat else {})},
-            flags=dict(node.flags),
-            flag_names=list(node.flag_names),
-            inputs=[await self._input(taken, binding) for binding in node.inputs],
-            outputs=[_output(plan, node, binding) for binding in node.outputs],
-            folders=[lend(kept, self._stores.server(DEFAULT_STORE)) for kept in taken.folders],
-            attachments=await self._attachments.of_node(self._database, taken.ref.run_id, plan, node),
-            session_id=plan.session_id,
-            tier=node.tier,
-            timeout_s=node.timeout_s,
-            network=node.network,
-            user=node.user,
-            access=node.access,
-            log_limit_bytes=self._config.log_bytes,
-            live_log_limit_bytes=self._config.live_log_bytes,
-            tools=sheet_for(plan, node, taken.goes_on),
-            snapshot_bytes=self._config.snapshot_bytes if plan.trace else 0,
-            counts_as=taken.counts_as,
-        )
-
-    async def _input(self, taken: _Taken, binding: Binding) -> InputSpec:
-        return InputSpec(
-            port=binding.port,
-            edge=binding.edge,
-            types=list(binding.types),
-            required=binding.required,
-            content=await self._object_ref(taken, binding.edge),
-        )
-
-    async def _object_ref(self, taken: _Taken, edge: Edge) -> ObjectRef | None:
-        artifact = taken.inputs.get(edge)
-        if artifact is None:
-            return None
-        store = await self._stores.of_artifact(RunID(taken.ref.run_id), artifact)
-        return ObjectRef(
-            url=store.sign_get(artifact.key, taken.node.timeout_s + _SIGNING_MARGIN_S, public=False),
-            size_bytes=artifact.size_bytes,
-            sha256=artifact.sha256,
-            etag=artifact.etag,
-            content_type=artifact.content_type,
-        )
 
     async def beat(self, worker: KnownWorker, beat: Beat) -> BeatAnswer:
         """Leases extended at once; then held until there is news for the worker, at most `wait_s`."""
@@ -376,7 +302,7 @@ class Claims:
             return [_stop_order(row) for row in await connection.fetch(SQL["stopping_attempts"], worker.id)]
 
 
-async def _undivided(taking: Coroutine[None, None, _Taken | None], taken: list[_Taken]) -> _Taken | None:
+async def _undivided(taking: Coroutine[None, None, Taken | None], taken: list[Taken]) -> Taken | None:
     """What `taking` gave, which is added to `taken` even if the caller is cancelled meanwhile.
 
     A transaction that is cut off in its commit may have been committed all the same.
@@ -397,17 +323,6 @@ def _replaced() -> Conflict:
 
 def _named(ref: AttemptRef) -> tuple[int, str, str]:
     return ref.attempt, ref.node_id, ref.run_id
-
-
-def _output(plan: Plan, node: NodePlan, binding: Binding) -> OutputSpec:
-    return OutputSpec(
-        port=binding.port,
-        edge=binding.edge,
-        types=list(binding.types),
-        required=binding.required,
-        extension=binding.extension,
-        max_size_bytes=plan.edges[binding.edge].max_size_bytes or node.tier.disk_bytes,
-    )
 
 
 def _stop_order(row: asyncpg.Record) -> StopOrder:

@@ -17,15 +17,14 @@ from random import random
 import asyncpg
 
 from pupload.answers.webhooks import WebhookBody
-from pupload.config import ControllerConfig
-from pupload.controller.signals import WEBHOOKS, Signals
+from pupload.controller.ground import Ground
+from pupload.controller.signals import WEBHOOKS
 from pupload.controller.signing import Signer
 from pupload.controller.views import Views
-from pupload.db.pool import Database
 from pupload.db.sql import SQL
 from pupload.errors import NotFound, PuploadError
 from pupload.run.state import RunID
-from pupload.web.guarded import Posted, Web
+from pupload.web.guarded import Posted
 
 _LOG = logging.getLogger(__name__)
 _AT_ONCE = 64
@@ -52,11 +51,9 @@ class Outcome:
 class Delivery:
     """The deliveries of one controller."""
 
-    def __init__(  # noqa: PLR0917 - wired once, in app.py
-        self, config: ControllerConfig, database: Database, views: Views, web: Web, signals: Signals, signer: Signer
-    ) -> None:
-        self._config, self._database, self._views = config, database, views
-        self._web, self._signals, self._signer = web, signals, signer
+    def __init__(self, ground: Ground, views: Views, signer: Signer) -> None:
+        self._config, self._database, self._signals = ground.config, ground.database, ground.signals
+        self._web, self._views, self._signer = ground.web, views, signer
         self._trying: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:

@@ -15,7 +15,6 @@ import asyncpg
 from yarl import URL
 
 from pupload.config import ControllerConfig
-from pupload.controller.reconcile import Look
 from pupload.controller.spool import Spool
 from pupload.controller.stores import Stores
 from pupload.db.pool import Database
@@ -54,10 +53,6 @@ class Files:
 
     def __init__(self, config: ControllerConfig, database: Database, stores: Stores) -> None:
         self._config, self._database, self._stores = config, database, stores
-
-    def looks(self) -> list[Look]:
-        """What is to be looked for again and again."""
-        return [(self.unwanted, 10 * self._config.reconcile_s)]
 
     @property
     def store(self) -> Store:

@@ -3,21 +3,20 @@
 import asyncio
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import asyncpg
 
 from pupload.answers.flows import DifferenceAnswer, FlowAnswer, FlowComparison, FlowPage, FlowSummary
-from pupload.config import ControllerConfig
 from pupload.controller.callees import NamedFlows
 from pupload.controller.digests import exact
 from pupload.controller.documents import Kept, keep, lacks_secrets, with_known_secrets
+from pupload.controller.ground import Ground
 from pupload.controller.nodedefs import NodeDefRegistry
 from pupload.controller.secrets import SecretBox
-from pupload.controller.stores import Stores
 from pupload.controller.submission import Definition
-from pupload.db.pool import Connection, Database
+from pupload.db.pool import Connection
 from pupload.db.sql import SQL
 from pupload.errors import InvalidRequest, NotFound
 from pupload.flow.callee import Callees
@@ -26,7 +25,6 @@ from pupload.flow.model import Flow
 from pupload.flow.names import FLOW_NAME
 from pupload.flow.nodedef import NodeDef
 from pupload.flow.rules.rule import Finding
-from pupload.tiers import Tier
 
 DRAFT = "draft"
 PRODUCTION = "production"
@@ -63,18 +61,10 @@ class Asked:
 class Flows:
     """Flows that are kept."""
 
-    def __init__(  # noqa: PLR0917 - wired once, in app.py
-        self,
-        config: ControllerConfig,
-        database: Database,
-        stores: Stores,
-        registry: NodeDefRegistry,
-        box: SecretBox,
-        tiers: Mapping[str, Tier],
-    ) -> None:
-        self._config, self._database, self._stores = config, database, stores
-        self._registry, self._box, self._tiers = registry, box, tiers
-        self.named = NamedFlows(self.resolve, stores, tiers)
+    def __init__(self, ground: Ground, registry: NodeDefRegistry) -> None:
+        self._config, self._database, self._stores = ground.config, ground.database, ground.stores
+        self._registry, self._box, self._tiers = registry, ground.box, ground.tiers
+        self.named = NamedFlows(self.resolve, ground.stores, ground.tiers)
 
     async def resolve(self, name: str, version: str | None = None) -> Definition:
         """What a call of the flow runs: without a version production, else the newest published, else the draft.

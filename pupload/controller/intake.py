@@ -16,15 +16,11 @@ from typing import Any, TypeVar, assert_never
 import asyncpg
 from pydantic import JsonValue
 
-from pupload.config import ControllerConfig
 from pupload.controller.files import LONGEST_PUT_S, PUT_ENDS_S, File, Files
 from pupload.controller.given import AtURL, Content, GivenInput, Kept, agreed_type, read_input
+from pupload.controller.ground import Ground
 from pupload.controller.objects import upload_key
-from pupload.controller.reconcile import Look
-from pupload.controller.secrets import SecretBox
 from pupload.controller.spool import Spool, a_spool
-from pupload.controller.stores import Stores
-from pupload.db.pool import Database
 from pupload.db.sql import SQL
 from pupload.errors import InvalidRequest, NotFound, PuploadError, TooLarge
 from pupload.flow.digest import Digest
@@ -32,7 +28,6 @@ from pupload.flow.plan import DEFAULT_STORE, Edge, EdgePlan, Plan, Source, Store
 from pupload.run.state import Artifact, RunID
 from pupload.stores.base import Head, Store
 from pupload.units import format_size
-from pupload.web.guarded import Web
 
 StoreOf = Callable[[str], Awaitable[Store]]
 """The store of this name, for a run that is not stored yet."""
@@ -79,16 +74,10 @@ class _Arrived:
 class Intake:
     """Takes given inputs."""
 
-    def __init__(  # noqa: PLR0917 - wired once, in app.py
-        self, config: ControllerConfig, database: Database, stores: Stores, files: Files, web: Web, box: SecretBox
-    ) -> None:
-        self._config, self._database, self._stores = config, database, stores
-        self._files, self._web, self._box = files, web, box
+    def __init__(self, ground: Ground, files: Files) -> None:
+        self._config, self._database, self._stores = ground.config, ground.database, ground.stores
+        self._files, self._web, self._box = files, ground.web, ground.box
         self._fetches = asyncio.Semaphore(_FETCHES)
-
-    def looks(self) -> list[Look]:
-        """What is to be looked for again and again."""
-        return [(self.unwanted, 10 * self._config.reconcile_s)]
 
     async def take(self, new: NewInputs, store_of: StoreOf) -> Taken:
         """The given inputs as artifacts, their bytes stored; `give_up` what no run came of.

@@ -17,7 +17,7 @@ from pupload.answers.runs import RunSummary
 from pupload.answers.sessions import MessageAnswer, SessionAnswer, SessionPage, SessionSummary
 from pupload.config import ControllerConfig
 from pupload.controller.folders import SESSION, folder_key
-from pupload.controller.reconcile import Look, alone
+from pupload.controller.reconcile import alone
 from pupload.controller.service import Service
 from pupload.controller.stores import Stores
 from pupload.controller.views import summary_of
@@ -69,11 +69,6 @@ class Sessions:
     def _grace(self) -> timedelta:
         """How long an attempt that was given up may still be writing."""
         return timedelta(seconds=self._config.lease_s + _GRACE_S)
-
-    def looks(self) -> list[Look]:
-        """What is to be looked for again and again."""
-        seldom_s = 10 * self._config.reconcile_s
-        return [(self.old_archives, seldom_s), (self.expired, seldom_s), (self.doomed, seldom_s)]
 
     async def of_call(self, session_id: str | None, account: str) -> SessionOfCall:
         """The session that is asked for, or the id of a new one, which is stored with its run.

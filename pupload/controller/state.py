@@ -40,7 +40,7 @@ from pupload.tiers import Tier
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a controller, wired once in app.py."""
+    """The parts of a controller, wired once in wiring.py."""
 
     config: ControllerConfig
     service: Service

@@ -13,8 +13,8 @@ from pupload.answers.runs import RunEvent, StepPaused
 from pupload.controller.calls import Call, Calls
 from pupload.controller.existing import existing
 from pupload.controller.flows import DRAFT, Flows
+from pupload.controller.ground import Ground
 from pupload.controller.references import Reference, References, Signed
-from pupload.controller.service import Service
 from pupload.controller.submission import Definition, Start, Submission
 from pupload.controller.views import Views
 from pupload.db.origins import is_run
@@ -51,17 +51,9 @@ class Step:
 class Steps:
     """Takes steps."""
 
-    def __init__(  # noqa: PLR0917 - wired once, in app.py
-        self,
-        service: Service,
-        flows: Flows,
-        submission: Submission,
-        calls: Calls,
-        views: Views,
-        references: References,
-    ) -> None:
-        self._service, self._flows, self._submission, self._calls = service, flows, submission, calls
-        self._views, self._references = views, references
+    def __init__(self, ground: Ground, flows: Flows, submission: Submission, calls: Calls, views: Views) -> None:
+        self._service, self._references = ground.service, References(ground.box)
+        self._flows, self._submission, self._calls, self._views = flows, submission, calls, views
 
     async def start(self, flow: str, wish: StepRequest, call: Call) -> Step:
         """The step's run.

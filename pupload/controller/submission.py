@@ -6,16 +6,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from pupload.config import ControllerConfig
 from pupload.controller.accounts import Accounts
 from pupload.controller.attachments import Attachments
 from pupload.controller.callees import NamedFlows
+from pupload.controller.ground import Ground
 from pupload.controller.intake import Intake, NewInputs, StoreOf, Taken
 from pupload.controller.objects import upload_key
 from pupload.controller.preparation import Preparation, Prepared
-from pupload.controller.secrets import SecretBox
-from pupload.controller.service import Beginning, Service
-from pupload.controller.stores import Stores
+from pupload.controller.service import Beginning
 from pupload.controller.uploads import Uploads
 from pupload.controller.webhooks import callback_of
 from pupload.controller.workers import unservable
@@ -28,8 +26,6 @@ from pupload.flow.plan import Edge, NodeID, Plan, Source
 from pupload.flow.request import RunRequest
 from pupload.run.state import Artifact, RunID
 from pupload.stores.base import Store
-from pupload.tiers import Tier
-from pupload.web.guarded import Web
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +86,12 @@ class _Accepted:
 class Submission:
     """Accepts flows."""
 
-    def __init__(  # noqa: PLR0917 - wired once, in app.py
-        self,
-        config: ControllerConfig,
-        service: Service,
-        stores: Stores,
-        uploads: Uploads,
-        intake: Intake,
-        accounts: Accounts,
-        internet: Web,
-        box: SecretBox,
-        tiers: Mapping[str, Tier],
-        named: NamedFlows,
-    ) -> None:
-        self._named = named
-        self._config, self._service, self._stores, self._uploads = config, service, stores, uploads
-        self._intake, self._accounts, self._internet, self._box = intake, accounts, internet, box
-        self._preparation = Preparation(config, tiers)
-        self._attachments = Attachments(config, internet, box)
+    def __init__(self, ground: Ground, uploads: Uploads, intake: Intake, accounts: Accounts, named: NamedFlows) -> None:
+        self._config, self._service, self._stores = ground.config, ground.service, ground.stores
+        self._web, self._box = ground.web, ground.box
+        self._uploads, self._intake, self._accounts, self._named = uploads, intake, accounts, named
+        self._preparation = Preparation(ground.config, ground.tiers)
+        self._attachments = Attachments(ground.config, ground.web, ground.box)
 
     async def start(self, start: Start) -> RunID:
         """The id of the run, stored before this returns. Nothing is stored of a request that does not pass.
@@ -139,7 +123,7 @@ class Submission:
         _require_message(start, prepared, idle)
         plan = replace(
             prepared.plan,
-            callback=callback_of(start.request, self._internet),
+            callback=callback_of(start.request, self._web),
             session_id=start.session_id,
             # Of a part of a flow, no evaluation of the whole is true.
             evals=() if idle - start.kept else prepared.plan.evals,

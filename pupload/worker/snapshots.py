@@ -38,30 +38,35 @@ def _of_input(staged: Staged, limit_bytes: int) -> Snapshot:
     found = staged.found
     with staged.path.open("rb") as file:
         head = file.read(limit_bytes)
-    return _snapshot("input", staged.port, found.edge, found.content_type, found.size_bytes, head)
+    return Snapshot(
+        side="input",
+        port=staged.port,
+        edge=found.edge,
+        content_type=found.content_type,
+        size_bytes=found.size_bytes,
+        text=_text(head, found.size_bytes),
+        truncated=len(head) < found.size_bytes,
+    )
 
 
 def _of_output(output: Output, limit_bytes: int) -> Snapshot:
-    spec, source = output.spec, output.source
+    source = output.source
     head = os.pread(source.fd, limit_bytes, 0)
-    return _snapshot("output", spec.port, spec.edge, output.content_type, source.size_bytes, head)
-
-
-def _snapshot(  # noqa: PLR0917 - the members of one value
-    side: str, port: str, edge: str, content_type: str, size_bytes: int, head: bytes
-) -> Snapshot:
-    truncated = len(head) < size_bytes
-    # The last character may have been cut in two; anything else that is no UTF-8 is shown as such.
-    text = head.decode("utf-8", "replace").rstrip("\ufffd" if truncated else "")
     return Snapshot(
-        side=side,
-        port=port,
-        edge=edge,
-        content_type=content_type,
-        size_bytes=size_bytes,
-        text=text.replace("\0", "\ufffd"),
-        truncated=truncated,
+        side="output",
+        port=output.spec.port,
+        edge=output.spec.edge,
+        content_type=output.content_type,
+        size_bytes=source.size_bytes,
+        text=_text(head, source.size_bytes),
+        truncated=len(head) < source.size_bytes,
     )
+
+
+def _text(head: bytes, size_bytes: int) -> str:
+    # The last character may have been cut in two; anything else that is no UTF-8 is shown as such.
+    text = head.decode("utf-8", "replace").rstrip("\ufffd" if len(head) < size_bytes else "")
+    return text.replace("\0", "\ufffd")
 
 
 def _within_bounds(snapshots: Iterable[Snapshot]) -> list[Snapshot]:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import cast
 
 from pupload.config import ControllerConfig
-from pupload.controller.app import wire
 from pupload.controller.claims import KnownWorker
 from pupload.controller.reconcile import Reconciler
 from pupload.controller.service import Beginning
 from pupload.controller.state import Parts
+from pupload.controller.wiring import wire
 from pupload.controller.workers import add_worker
 from pupload.db.pool import Database, open_database
 from pupload.db.runs import NewRun, NewUpload
