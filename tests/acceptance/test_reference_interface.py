@@ -48,7 +48,7 @@ def test_the_reference_example_is_answered_as_it_stands(visitor: Visitor) -> Non
     assert run["Artifacts"] == {}
     assert datetime.fromisoformat(run["StartedAt"]).tzinfo is not None
     assert [each["Artifact"]["EdgeName"] for each in run["WaitingURLs"]] == ["input-image"]
-    assert {path.rpartition(".")[2] for path in nulls(run)} <= {"FinishedAt", "StartedAt", "ExitCode"}
+    assert {path.rpartition(".")[2] for path in nulls(run)} <= {"FinishedAt", "StartedAt", "DurationMS", "ExitCode"}
 
 
 def test_the_reference_example_runs_to_its_end_with_an_image_that_copies(visitor: Visitor) -> None:
