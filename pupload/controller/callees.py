@@ -8,11 +8,11 @@ from pupload.controller.stores import Stores
 from pupload.errors import CallerError
 from pupload.flow.callee import NO_CALLEES, Callee, Callees, called, named_flow, references
 from pupload.flow.model import Flow
+from pupload.flow.nested import Found, callees_of
 from pupload.tiers import Tier
 
 if TYPE_CHECKING:
     from pupload.controller.submission import Definition
-    from pupload.flow.nested import Found
 
 Resolve = Callable[[str, str | None], Awaitable["Definition"]]
 """What a call of a flow by name and version runs. Errors: NotFound; InvalidRequest."""
@@ -39,13 +39,10 @@ class NamedFlows:
         flow = Flow.model_validate({"Nodes": [{"ID": "call", "Uses": reference}]})
         return (await self.callees(flow, kept=False))[reference]
 
-    def _derive(self, flow: Flow, library: "Mapping[str, Found | str]", name: str) -> Callees:
-        # Only now, as whoever calls no flow need not wait for the import of what compiles.
-        from pupload.flow.nested import callees_of
-
+    def _derive(self, flow: Flow, library: Mapping[str, Found | str], name: str) -> Callees:
         return callees_of(flow, library, tiers=self._tiers, stores=self._stores.names(), name=name)
 
-    async def _library(self, named: Iterable[str]) -> "dict[str, Found | str]":
+    async def _library(self, named: Iterable[str]) -> dict[str, Found | str]:
         library: dict[str, Found | str] = {}
         waiting = list(named)
         while waiting:
@@ -55,9 +52,7 @@ class NamedFlows:
                 waiting.extend(called(found.flow) if not isinstance(found, str) else ())
         return library
 
-    async def _find(self, reference: str, known: int) -> "Found | str":
-        from pupload.flow.nested import Found
-
+    async def _find(self, reference: str, known: int) -> Found | str:
         name, version = named_flow(reference)
         if known >= _MOST_FLOWS:
             return f"more than {_MOST_FLOWS} flows are called here, all in all; call fewer"

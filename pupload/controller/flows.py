@@ -20,7 +20,9 @@ from pupload.db.pool import Connection
 from pupload.db.sql import SQL
 from pupload.errors import InvalidRequest, NotFound
 from pupload.flow.callee import Callees
+from pupload.flow.check import check
 from pupload.flow.compare import Compared, compare
+from pupload.flow.compile import open_plan
 from pupload.flow.model import Flow
 from pupload.flow.names import FLOW_NAME
 from pupload.flow.nodedef import NodeDef
@@ -161,15 +163,11 @@ class Flows:
         return await asyncio.to_thread(self._check, flow, await self.complete(flow, defs), callees)
 
     def _check(self, flow: Flow, defs: Sequence[NodeDef], callees: Callees) -> list[Finding]:
-        from pupload.flow.check import check
-
         names, most = self._stores.names(), self._config.max_nodes
         return check(flow, defs, tiers=self._tiers, stores=names, max_nodes=most, callees=callees)
 
     def digest(self, definition: Definition, callees: Callees) -> str:
         """The hash of a definition in which `findings` finds no error."""
-        from pupload.flow.compile import open_plan
-
         return open_plan(
             definition.flow,
             definition.defs,

@@ -12,6 +12,7 @@ from pupload.db.pool import Connection, Database
 from pupload.db.sql import SQL
 from pupload.errors import Conflict, InvalidFlow, InvalidRequest, NotFound
 from pupload.flow.callee import names_a_flow
+from pupload.flow.check import check, errors_in
 from pupload.flow.model import Flow
 from pupload.flow.names import FLOW_NAME, VERSION_NAME
 from pupload.flow.nodedef import NodeDef
@@ -97,8 +98,6 @@ class NodeDefRegistry:
 
     def _errors(self, nodedef: NodeDef) -> list[Finding]:
         """What is wrong with the definition alone: the findings on it, beside a flow that does not use it."""
-        from pupload.flow.check import check, errors_in
-
         found = check(Flow(), [nodedef], tiers=self._tiers, stores=())
         prefix = "$.NodeDefs[0]"
         return [

@@ -10,6 +10,8 @@ from pydantic import JsonValue
 from pupload.config import ControllerConfig
 from pupload.errors import InvalidFlow, InvalidRequest
 from pupload.flow.callee import NO_CALLEES, Callees, pinned
+from pupload.flow.check import check, errors_in
+from pupload.flow.compile import compile_plan
 from pupload.flow.evals import chosen
 from pupload.flow.load import FlowDocuments
 from pupload.flow.message import inputs_with_message
@@ -86,10 +88,6 @@ class Preparation:
     def _compile(
         self, flow: Flow, defs: Sequence[NodeDef], request: RunRequest, stores: Collection[str], callees: Callees
     ) -> Plan:
-        # networkx takes half a second to import, which a controller that only answers need not pay.
-        from pupload.flow.check import check, errors_in
-        from pupload.flow.compile import compile_plan
-
         most = self._config.max_nodes
         findings = check(flow, defs, tiers=self._tiers, stores=stores, max_nodes=most, callees=callees)
         if errors_in(findings):

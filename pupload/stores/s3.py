@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote
 
 import aiohttp
 from boto3.s3.transfer import TransferConfig
@@ -19,6 +18,7 @@ from pupload.errors import NotFound, StoreUnavailable, TooLarge
 from pupload.stores.base import Head, Multipart, Part, SignedRequest, StoreAddress
 from pupload.stores.clients import THREADS, Clients
 from pupload.stores.faults import missing_bucket, refusal, status_of, translated, unreachable
+from pupload.stores.saving import attachment
 from pupload.stores.upload import Uploads, WholeBody
 
 if TYPE_CHECKING:
@@ -286,18 +286,6 @@ class S3Store:
 
     def _head_of(self, key: str, size_bytes: int, etag: str, modified: datetime, content_type: str) -> Head:
         return Head(key, size_bytes, etag.strip('"'), modified.astimezone(UTC), content_type)
-
-
-def attachment(name: str) -> str:
-    """The Content-Disposition under which browsers save a file as `name`.
-
-    Source: RFC 6266, RFC 8187.
-
-    >>> attachment('café "x".png')
-    'attachment; filename="caf_ _x_.png"; filename*=UTF-8\\'\\'caf%C3%A9%20%22x%22.png'
-    """
-    plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "_" for c in name)
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def _whole_seconds(expires_s: float) -> int:

@@ -14,7 +14,7 @@ from pupload.controller.routes.answering import answer, path_part, query_text, w
 from pupload.controller.spool import Spool, a_spool
 from pupload.controller.state import parts_of
 from pupload.errors import InvalidRequest, Malformed, StoreUnavailable
-from pupload.stores.s3 import attachment
+from pupload.stores.saving import attachment
 
 _LOG = logging.getLogger(__name__)
 _PIECE_BYTES = 1024 * 1024

@@ -25,11 +25,6 @@ def test_a_cycle_has_no_order() -> None:
         FlowGraph(2, [(0, 1), (1, 0)]).order()
 
 
-def test_descendants_are_all_who_wait() -> None:
-    assert FlowGraph(4, DIAMOND).descendants(3) == {0, 1, 2}
-    assert FlowGraph(4, DIAMOND).descendants(0) == set()
-
-
 def test_a_node_may_have_ten_thousand_parents_and_a_chain_ten_thousand_links() -> None:
     assert FlowGraph(10_001, [(place, 10_000) for place in range(10_000)]).order()[-1] == 10_000
     chain = FlowGraph(10_001, [(place + 1, place) for place in range(10_000)])
