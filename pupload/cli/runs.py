@@ -31,7 +31,7 @@ def show_run(url: str, run_id: str) -> None:
 
     async def fetch() -> dict[str, object]:
         async with AsyncClient(url) as client:
-            return (await client.run(run_id)).wire()
+            return (await client.get_run(run_id)).wire()
 
     typer.echo(json.dumps(asyncio.run(fetch()), indent=2))
 

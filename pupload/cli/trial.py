@@ -106,7 +106,7 @@ class Trial:
             except (PuploadError, OSError):
                 await self._abandon()
                 raise
-            run = await self.client.run(begun.id)
+            run = await self.client.get_run(begun.id)
             self.view.settle(run)
             saved = await self._save(run) if run.status == RunStatus.COMPLETE else {}
         self.show.say(_ending(run, saved, self.client.base_url, self.wishes.results))
@@ -159,7 +159,7 @@ class Trial:
         while True:
             await asyncio.sleep(_LOOK_S)
             if self.view.waits():
-                self._lines += self.view.note_pending(await self.client.run(self.run_id))
+                self._lines += self.view.note_pending(await self.client.get_run(self.run_id))
 
     def _uploads(self, run: FlowRun) -> list[Coroutine[None, None, None]]:
         slots = asyncio.Semaphore(_UPLOADS_AT_ONCE)
@@ -175,7 +175,7 @@ class Trial:
             raise UsageError(f"the flow awaits a file for {edge!r}: add -i {edge}=FILE")
         async with slots:
             name = f"{path.name} → {edge}"
-            await self.client.upload(waiting.put_url, path, self.show.transfer(name, size_of(path)))
+            await self.client.put_file(waiting.put_url, path, self.show.transfer(name, size_of(path)))
             self.show.transferred(name)
         await self._complete(edge)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from pupload.answers.runs import FlowRun, NodeState, RunEvent
-from pupload.client.client import is_last
+from pupload.client.streams import is_last
 from pupload.run.commands import RecordType
 from pupload.run.state import NodeStatus
 from pupload.units import format_size

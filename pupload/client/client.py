@@ -1,50 +1,58 @@
-"""The client: one method a route, answers as values, streams as iterators."""
+"""The client: everything that a controller can be asked, for programs with an event loop."""
 
-import json
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from pathlib import Path
+import asyncio
+import os
+import uuid
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
-from urllib.parse import quote
+from typing import Self, Unpack
 
-from pupload.answers.flows import (
-    FindingAnswer,
-    Findings,
-    FlowAnswer,
-    FlowComparison,
-    FlowPage,
-    FlowVersionAnswer,
-    FlowVersionPage,
-    NodeDefAnswer,
-    NodeDefPage,
-)
-from pupload.answers.runs import FlowRun, LogRecord, RunEvent, RunPage, RunSummary
-from pupload.answers.server import TierAnswer, WorkerAnswer
+from pupload.answers.runs import FlowRun
+from pupload.answers.server import AccountAnswer, TierAnswer, WorkerAnswer
+from pupload.client.asking import ASKS, Asked, Asking
 from pupload.client.backoff import Backoff
-from pupload.client.errors import ApiError, ServerUnreachable
-from pupload.client.sse import Frame, frames
-from pupload.client.transfers import Progress, get_file, put_file, silent
-from pupload.client.transport import Call, Transport, may_pass
-from pupload.document import Document
-from pupload.run.commands import TERMINAL_RECORDS
-from pupload.run.state import TERMINAL
+from pupload.client.errors import ApiError, CallTimeout
+from pupload.client.files import AsyncFiles
+from pupload.client.flows import FlowCalls
+from pupload.client.following import AsyncRunStream
+from pupload.client.how import FlowLike, How, Input, Json, NodeDefLike, ToolHandler, documents
+from pupload.client.jobs import AsyncJob
+from pupload.client.reading import path_of, read, rows
+from pupload.client.results import AsyncRunResult
+from pupload.client.runs import RunCalls
+from pupload.client.sessions import AsyncSessions
+from pupload.client.stepping import AsyncStepThrough
+from pupload.client.tools import MAX_ROUNDS, Answerer
+from pupload.client.transport import CALL_S, Call, Transport
+from pupload.client.webhooks import AsyncWebhooks
 
-_STREAM_SILENCE_S = 60.0
-"""The server sends a comment more often than this; a stream without a byte for so long is dead."""
-_STREAM_TRIES = 15
-
-D = TypeVar("D", bound=Document)
+DEFAULT_URL = "http://127.0.0.1:1234"
 
 
-class AsyncClient:
+class AsyncClient(FlowCalls, RunCalls):
     """One controller, as a client sees it. Use it with `async with`.
 
-    Errors: every method raises ApiError (a class for each status) where the server refuses, and ServerUnreachable
-    where it does not answer. Calls that may be repeated are, with back-off, before either is raised.
+    Without `base_url` and `api_key` it takes PUPLOAD_URL and PUPLOAD_API_KEY. A call, with all its tries, takes at most
+    `timeout_s`; one that waits for a run, or moves a file, as long as it needs.
+    Errors: every method raises ApiError (a class for each status, for some codes) where the server refuses,
+    ServerUnreachable where it is not there, CallTimeout where it is too slow. Calls that may be repeated are, with
+    back-off, before either is raised; one that makes a run has a key, so that it never makes two.
     """
 
-    def __init__(self, base_url: str, token: str | None = None, *, backoff: Backoff | None = None) -> None:
-        self._transport = Transport(base_url, token, backoff)
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = CALL_S,
+        backoff: Backoff | None = None,
+    ) -> None:
+        url = base_url or os.environ.get("PUPLOAD_URL") or DEFAULT_URL
+        super().__init__(Transport(url, api_key or os.environ.get("PUPLOAD_API_KEY"), backoff, timeout_s))
+        self.files = AsyncFiles(self._transport)
+        self.sessions = AsyncSessions(self._transport)
+        self.webhooks = AsyncWebhooks(self._transport)
+        self._asking = Asking(self._transport, self.files)
 
     async def __aenter__(self) -> Self:
         return self
@@ -63,6 +71,127 @@ class AsyncClient:
         """Where the controller is."""
         return self._transport.base_url
 
+    # Ways to run a flow: a text is the name of one that the server keeps; anything else is the flow itself
+
+    async def run(
+        self,
+        flow: str | FlowLike,
+        inputs: Mapping[str, Input] | None = None,
+        *,
+        wait_s: float | None = None,
+        tool_handler: ToolHandler | None = None,
+        max_tool_rounds: int = MAX_ROUNDS,
+        **how: Unpack[How],
+    ) -> AsyncRunResult:
+        """What came of a new run, once it is over; a PausedResult when it asks the client, and there is no handler.
+
+        A run that failed raises nothing: see `raise_for_status`.
+        Errors: CallTimeout after `wait_s`, naming the run, which goes on; ToolCallLimitError, or what the handler
+        raises, and the run is stopped; as any call.
+        """
+        asked = await self._asking.for_flow(flow, inputs, how)
+        limit = asyncio.timeout(wait_s)
+        try:
+            async with limit:
+                if tool_handler is None:
+                    return await self._asking.ended(asked)
+                return await self._answered(asked, Answerer(tool_handler, max_tool_rounds))
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            # The same request finds its run.
+            run = await self._asking.begin(asked)
+            raise CallTimeout(f"run {run.id} was not over within {wait_s:g} s; it goes on", run.id) from error
+
+    async def _answered(self, asked: Asked, answerer: Answerer) -> AsyncRunResult:
+        async def ask() -> Asked:
+            return asked
+
+        stream = AsyncRunStream(self._asking, ask, frozenset({ASKS}), answerer)
+        async for _ in stream:
+            pass
+        return await stream.result()
+
+    async def run_async(
+        self, flow: str | FlowLike, inputs: Mapping[str, Input] | None = None, **how: Unpack[How]
+    ) -> AsyncJob:
+        """A new run, which goes on by itself.
+
+        Errors: TypeError for a `tool_handler`: nobody would be there to have it answer.
+        """
+        if "tool_handler" in how:
+            raise TypeError("run_async does not wait, so it has no use for a tool_handler: take run, stream or resume")
+        return AsyncJob(self._asking, (await self._asking.begin(await self._asking.for_flow(flow, inputs, how))).id)
+
+    def stream(
+        self,
+        flow: str | FlowLike,
+        inputs: Mapping[str, Input] | None = None,
+        *,
+        types: Collection[str] = (),
+        tool_handler: ToolHandler | None = None,
+        max_tool_rounds: int = MAX_ROUNDS,
+        **how: Unpack[How],
+    ) -> AsyncRunStream:
+        """The events of a new run, which begins when the first is asked for; with `types`, those and the last one."""
+        answerer = Answerer(tool_handler, max_tool_rounds) if tool_handler is not None else None
+        return AsyncRunStream(
+            self._asking, lambda: self._asking.for_flow(flow, inputs, how), frozenset(types), answerer
+        )
+
+    def steps(
+        self,
+        flow: str | FlowLike,
+        inputs: Mapping[str, Input] | None = None,
+        *,
+        tool_handler: ToolHandler | None = None,
+        max_tool_rounds: int = MAX_ROUNDS,
+        **how: Unpack[How],
+    ) -> AsyncRunStream:
+        """As `stream`, of the events `node_completed` alone: one a node."""
+        answerer = Answerer(tool_handler, max_tool_rounds) if tool_handler is not None else None
+        types = frozenset({"node_completed"})
+        return AsyncRunStream(
+            self._asking, lambda: self._asking.for_flow(flow, inputs, how), types, answerer, _only_types=True
+        )
+
+    def step_through(
+        self, flow: str, inputs: Mapping[str, Input] | None = None, **how: Unpack[How]
+    ) -> AsyncStepThrough:
+        """A published flow, one node with each turn; between turns anything may be changed."""
+        return AsyncStepThrough(self._asking, flow, inputs, how)
+
+    async def replay(
+        self,
+        run_id: str,
+        inputs: Mapping[str, Input] | None = None,
+        *,
+        from_node: str | None = None,
+        failed_only: bool = False,
+        **how: Unpack[How],
+    ) -> AsyncJob:
+        """A new run of what an ended run ran, with these edits, which keeps what need not be made again.
+
+        With `from_node` that node and all after it run, with `failed_only` what failed; with neither, everything.
+        """
+        begins: dict[str, Json] = {"From": from_node} if from_node else {}
+        begins |= {"FailedOnly": True} if failed_only else {}
+        asked = await self._asking.at(path_of("runs", run_id, "replay"), begins, inputs, how)
+        return AsyncJob(self._asking, (await self._asking.begin(asked)).id)
+
+    def job(self, run_id: str) -> AsyncJob:
+        """A run that was begun before, or by somebody else."""
+        return AsyncJob(self._asking, run_id)
+
+    async def test(
+        self, flow: FlowLike, nodedefs: Sequence[NodeDefLike] = (), idempotency_key: str | None = None
+    ) -> FlowRun:
+        """The new run of a flow that is not kept, by the reference interface, where inputs are uploaded."""
+        asked = Asked("/api/v1/flow/test", documents(flow, nodedefs), idempotency_key or uuid.uuid4().hex)
+        return await self._asking.begin(asked)
+
+    # The server
+
     async def ready(self) -> bool:
         """True when the server takes runs; False where it answers that it does not. One try."""
         try:
@@ -71,225 +200,14 @@ class AsyncClient:
         except ApiError:
             return False
 
-    # Runs
-
-    async def test(
-        self,
-        flow: Mapping[str, object],
-        nodedefs: Sequence[Mapping[str, object]],
-        idempotency_key: str | None = None,
-    ) -> FlowRun:
-        """The new run of a flow that is not kept. With a key, repeating the call gives the same run."""
-        call = Call(
-            "POST",
-            "/api/v1/flow/test",
-            body={"Flow": flow, "NodeDefs": nodedefs},
-            headers={"Idempotency-Key": idempotency_key} if idempotency_key else {},
-            repeatable=idempotency_key is not None,
-        )
-        return _read(FlowRun, await self._transport.json(call))
-
-    async def run(self, run_id: str) -> FlowRun:
-        """The run as it is now."""
-        return _read(FlowRun, await self._transport.json(Call("GET", _run(run_id))))
-
-    async def runs(
-        self, *, flow: str | None = None, status: str | None = None, limit: int = 20, cursor: str | None = None
-    ) -> RunPage:
-        """A page of runs, newest first."""
-        given = {"flow": flow, "status": status, "limit": str(limit), "cursor": cursor}
-        query = {name: value for name, value in given.items() if value}
-        return _read(RunPage, await self._transport.json(Call("GET", "/api/v1/runs", query)))
-
-    async def cancel(self, run_id: str) -> None:
-        """Ask the run to stop. Right in every state, and twice."""
-        await self._transport.json(Call("POST", f"{_run(run_id)}/cancel"))
-
-    async def delete(self, run_id: str) -> None:
-        """Forget an ended run with its logs, events and objects."""
-        await self._transport.json(Call("DELETE", _run(run_id)))
-
-    # Streams
-
-    async def events(self, run_id: str, after: int = 0, types: Collection[str] = ()) -> AsyncIterator[RunEvent]:
-        """The run's events from number `after` + 1 up to its end, each once, however often the stream breaks.
-
-        Shape: with `types`, only those and the last one.
-        """
-        query = {"types": ",".join(types)} if types else {}
-        call = Call("GET", f"{_run(run_id)}/events", query, silence_s=_STREAM_SILENCE_S)
-        async for frame in self._resumed(call, after):
-            event = _read(RunEvent, json.loads(frame.data))
-            yield event
-            if is_last(event):
-                return
-
-    async def _resumed(self, call: Call, after: int) -> AsyncIterator[Frame]:
-        """Frames of a stream that ends only when the caller stops; the last id seen is where it goes on."""
-        last, failures = after, 0
-        while True:
-            try:
-                async for frame in self._frames(call, last):
-                    last, failures = int(frame.id or last), 0
-                    yield frame
-                broken: ServerUnreachable | ApiError = ServerUnreachable(f"{self.base_url} ended the stream early")
-            except (ServerUnreachable, ApiError) as error:
-                broken = error
-            failures += 1
-            if failures >= _STREAM_TRIES or not may_pass(broken):
-                raise broken
-            await self._transport.backoff.wait(failures)
-
-    async def _frames(self, call: Call, last: int) -> AsyncIterator[Frame]:
-        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": str(last)} if last else {})
-        opened = Call(call.method, call.path, call.query, headers=headers, silence_s=call.silence_s)
-        async with self._transport.answer(opened) as response:
-            async for frame in frames(response.content.iter_any()):
-                yield frame
-
-    async def logs(self, run_id: str, node_id: str, *, follow: bool = False) -> AsyncIterator[LogRecord]:
-        """The log of a node, all attempts; with `follow`, up to the end of the node."""
-        path = f"{_run(run_id)}/nodes/{quote(node_id, safe='')}/logs"
-        if follow:
-            async for event in self.events(run_id, types=("node_log",)):
-                if event.node_id == node_id and event.type == "node_log":
-                    yield _read(LogRecord, {"timestamp": event.time, **event.data})
-            return
-        for record in _rows(LogRecord, await self._transport.json(Call("GET", path)), "Logs"):
-            yield record
-
-    # Files
-
-    async def upload(self, put_url: str, path: Path, progress: Progress = silent) -> None:
-        """Returns when the store has the file."""
-        await self._transport.repeated(lambda: put_file(self._transport.session(), put_url, path, progress))
-
-    async def complete_upload(self, run_id: str, edge: str) -> None:
-        """Tell the server that an upload is through, so that it need not find out. Without it nothing is lost."""
-        await self._transport.json(Call("POST", f"{_run(run_id)}/uploads/{quote(edge, safe='')}/complete"))
-
-    async def artifact(
-        self, run_id: str, edge: str, path: Path, progress: Progress = silent, *, sha256: str = ""
-    ) -> Path:
-        """The file `path`, holding the object of the edge; with `sha256`, exactly that one."""
-        call = Call("GET", f"{_run(run_id)}/artifacts/{quote(edge, safe='')}")
-
-        async def fetch() -> None:
-            async with self._transport.answer(call) as response:
-                url = response.headers.get("Location", "")
-            # A fresh URL for each try: a signature ends while a large file is on its way.
-            await get_file(self._transport.session(), url, path, progress, sha256=sha256)
-
-        await self._transport.repeated(fetch)
-        return path
-
-    # Flows
-
-    async def put_flow(
-        self, name: str, flow: Mapping[str, object], nodedefs: Sequence[Mapping[str, object]] = ()
-    ) -> FlowAnswer:
-        """The flow, this its draft."""
-        call = Call("PUT", _flow(name), body={"Flow": flow, "NodeDefs": nodedefs})
-        return _read(FlowAnswer, await self._transport.json(call))
-
-    async def flow(self, name: str) -> FlowAnswer:
-        """The flow with its draft."""
-        return _read(FlowAnswer, await self._transport.json(Call("GET", _flow(name))))
-
-    async def flows(self, *, limit: int = 50, cursor: str | None = None) -> FlowPage:
-        """A page of flows by name."""
-        return _read(FlowPage, await self._transport.json(Call("GET", "/api/v1/flows", _page(limit, cursor))))
-
-    async def delete_flow(self, name: str) -> None:
-        """Forget the draft; published versions stay."""
-        await self._transport.json(Call("DELETE", _flow(name)))
-
-    async def validate_flow(self, name: str) -> list[FindingAnswer]:
-        """Everything that is wrong with the draft."""
-        answer = await self._transport.json(Call("POST", f"{_flow(name)}/validate"))
-        return _read(Findings, answer).findings
-
-    async def publish(self, name: str) -> FlowVersionAnswer:
-        """The version that holds the draft as it is now; the newest one where nothing has changed."""
-        return _read(FlowVersionAnswer, await self._transport.json(Call("POST", f"{_flow(name)}/versions")))
-
-    async def versions(self, name: str, *, limit: int = 50, cursor: str | None = None) -> FlowVersionPage:
-        """A page of the flow's versions, newest first."""
-        call = Call("GET", f"{_flow(name)}/versions", _page(limit, cursor))
-        return _read(FlowVersionPage, await self._transport.json(call))
-
-    async def version(self, name: str, number: int) -> FlowVersionAnswer:
-        """One version with its documents."""
-        return _read(FlowVersionAnswer, await self._transport.json(Call("GET", f"{_flow(name)}/versions/{number}")))
-
-    async def promote(self, name: str, number: int) -> FlowVersionAnswer:
-        """The version, which a call gets from now on that asks for none."""
-        call = Call("POST", f"{_flow(name)}/versions/{number}/promote")
-        return _read(FlowVersionAnswer, await self._transport.json(call))
-
-    async def compare(self, name: str, before: str | None = None, after: str | None = None) -> FlowComparison:
-        """Where two versions differ: from production, else the newest, unless told, to the draft unless told."""
-        query = {name: value for name, value in (("from", before), ("to", after)) if value}
-        return _read(FlowComparison, await self._transport.json(Call("GET", f"{_flow(name)}/compare", query)))
-
-    async def put_nodedef(self, reference: str, nodedef: Mapping[str, object]) -> NodeDefAnswer:
-        """The definition `publisher/name[@version]`, for every flow to use."""
-        return _read(NodeDefAnswer, await self._transport.json(Call("PUT", _nodedef(reference), body=nodedef)))
-
-    async def nodedef(self, reference: str) -> NodeDefAnswer:
-        """The definition `publisher/name[@version]`; without a version the newest."""
-        return _read(NodeDefAnswer, await self._transport.json(Call("GET", _nodedef(reference))))
-
-    async def nodedefs(
-        self, *, publisher: str | None = None, limit: int = 50, cursor: str | None = None
-    ) -> NodeDefPage:
-        """A page of definitions by name."""
-        query = _page(limit, cursor) | ({"publisher": publisher} if publisher else {})
-        return _read(NodeDefPage, await self._transport.json(Call("GET", "/api/v1/nodedefs", query)))
-
-    # The server
+    async def account(self) -> AccountAnswer:
+        """Who pays for this client's runs, and what is left."""
+        return read(AccountAnswer, await self._transport.json(Call("GET", path_of("account"))))
 
     async def workers(self) -> list[WorkerAnswer]:
         """The workers that the server knows."""
-        return _rows(WorkerAnswer, await self._transport.json(Call("GET", "/api/v1/workers")), "Workers")
+        return rows(WorkerAnswer, await self._transport.json(Call("GET", path_of("workers"))), "Workers")
 
     async def tiers(self) -> list[TierAnswer]:
         """The tiers that nodes may ask for."""
-        return _rows(TierAnswer, await self._transport.json(Call("GET", "/api/v1/tiers")), "Tiers")
-
-
-def _run(run_id: str) -> str:
-    return f"/api/v1/runs/{quote(run_id, safe='')}"
-
-
-def _flow(name: str) -> str:
-    return f"/api/v1/flows/{quote(name, safe='')}"
-
-
-def _nodedef(reference: str) -> str:
-    publisher, _, name = reference.partition("/")
-    return f"/api/v1/nodedefs/{quote(publisher, safe='')}/{quote(name, safe='@')}"
-
-
-def _page(limit: int, cursor: str | None) -> dict[str, str]:
-    return {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
-
-
-def is_over(run: RunSummary) -> bool:
-    """True when nothing of the run will change any more."""
-    return run.status in TERMINAL
-
-
-def is_last(event: RunEvent) -> bool:
-    """True for the event that ends a run's stream."""
-    return event.type in TERMINAL_RECORDS
-
-
-def _rows(kind: type[D], answer: Mapping[str, object], member: str) -> list[D]:
-    rows = answer.get(member)
-    return [_read(kind, row) for row in rows] if isinstance(rows, list) else []
-
-
-def _read(kind: type[D], value: object) -> D:
-    """The document in an answer. Members that a newer server adds are ignored."""
-    return kind.model_validate(value, context={"unknown": []})
+        return rows(TierAnswer, await self._transport.json(Call("GET", path_of("tiers"))), "Tiers")

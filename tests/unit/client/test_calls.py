@@ -3,7 +3,7 @@
 import pytest
 
 from pupload.client.backoff import Backoff
-from pupload.client.client import AsyncClient, is_over
+from pupload.client.client import AsyncClient
 from pupload.client.errors import (
     ApiError,
     BadRequest,
@@ -18,6 +18,7 @@ from pupload.client.errors import (
     Unprocessable,
     WrongState,
 )
+from pupload.client.streams import is_over
 from tests.support.fake_server import FakeServer, breaks, gives, says
 
 RUN = {"ID": "run_1", "FlowName": "f", "Status": "RUNNING", "CreatedAt": "2026-01-02T03:04:05Z", "Novelty": [1]}
@@ -26,19 +27,19 @@ BUSY = gives({"Error": {"Code": "UNAVAILABLE", "Message": "later"}}, 503)
 
 async def test_the_token_goes_with_every_call(server: FakeServer, client: AsyncClient) -> None:
     server.on("GET", "/api/v1/runs/run_1", gives(RUN))
-    await client.run("run_1")
+    await client.get_run("run_1")
     assert server.asked[0].headers["Authorization"] == "Bearer secret"
 
 
 async def test_members_of_a_newer_server_are_ignored(server: FakeServer, client: AsyncClient) -> None:
     server.on("GET", "/api/v1/runs/run_1", gives(RUN))
-    run = await client.run("run_1")
+    run = await client.get_run("run_1")
     assert (run.id, run.status, is_over(run)) == ("run_1", "RUNNING", False)
 
 
 async def test_ids_are_quoted_in_paths(server: FakeServer, client: AsyncClient) -> None:
     server.on("GET", "/api/v1/runs/a/b?c", gives(RUN))
-    await client.run("a/b?c")
+    await client.get_run("a/b?c")
     assert server.asked[0].path == "/api/v1/runs/a%2Fb%3Fc"
 
 
@@ -52,29 +53,48 @@ async def test_a_flow_is_posted_as_it_is_given(server: FakeServer, client: Async
 async def test_a_call_that_may_be_repeated_is(server: FakeServer, client: AsyncClient, waits: list[float]) -> None:
     # The HTTP library itself asks once more, at once, after the first break.
     server.on("GET", "/api/v1/runs/run_1", breaks, breaks, BUSY, gives(RUN))
-    assert (await client.run("run_1")).id == "run_1"
+    assert (await client.get_run("run_1")).id == "run_1"
     assert waits == [0.2, 0.4]
 
 
 async def test_the_last_failure_is_raised_when_no_try_is_left(server: FakeServer, client: AsyncClient) -> None:
     server.on("GET", "/api/v1/runs/run_1", BUSY)
     with pytest.raises(ServerFault, match="later"):
-        await client.run("run_1")
+        await client.get_run("run_1")
     assert len(server.asked) == 3
 
 
 async def test_retry_after_is_obeyed(server: FakeServer, client: AsyncClient, waits: list[float]) -> None:
     full = gives({"Error": {"Code": "RATE", "Message": "slow down"}}, 429, Retry_After="7")
     server.on("GET", "/api/v1/runs/run_1", full, gives(RUN))
-    await client.run("run_1")
+    await client.get_run("run_1")
     assert waits == [7.0]
 
 
-async def test_a_run_is_created_once_without_a_key(server: FakeServer, client: AsyncClient) -> None:
+async def test_a_lost_answer_never_makes_two_runs(server: FakeServer, client: AsyncClient) -> None:
     server.on("POST", "/api/v1/flow/test", breaks, gives(RUN))
-    with pytest.raises(ServerUnreachable):
-        await client.test({}, [])
+    await client.test({}, [])
+    first, again = (asked.headers["Idempotency-Key"] for asked in server.asked)
+    assert first == again
+    await client.test({}, [])
+    assert server.asked[-1].headers["Idempotency-Key"] != first
+
+
+async def test_what_has_no_key_and_may_have_been_done_is_not_done_again(
+    server: FakeServer, client: AsyncClient
+) -> None:
+    server.on("POST", "/api/v1/sessions", BUSY)
+    with pytest.raises(ServerFault):
+        await client.sessions.create()
     assert len(server.asked) == 1
+
+
+async def test_what_was_refused_for_being_too_many_is_done_again(server: FakeServer, client: AsyncClient) -> None:
+    full = gives({"Error": {"Code": "RATE", "Message": "slow down"}}, 429, Retry_After="3")
+    moment = "2026-01-02T03:04:05Z"
+    server.on("POST", "/api/v1/sessions", full, gives({"ID": "ses_1", "CreatedAt": moment, "UsedAt": moment}, 201))
+    assert (await client.sessions.create({"user": "Ada"})).id == "ses_1"
+    assert server.asked[-1].json == {"Variables": {"user": "Ada"}}
 
 
 async def test_a_run_is_created_again_with_the_same_key(server: FakeServer, client: AsyncClient) -> None:
@@ -112,7 +132,7 @@ async def test_each_status_has_its_class(
     body = {"Error": {"Code": "THE_CODE", "Message": "the message", "Details": [{"Code": "A"}], "RequestID": "r-1"}}
     server.on("GET", "/api/v1/runs/run_1", gives(body, status))
     with pytest.raises(kind) as raised:
-        await client.run("run_1")
+        await client.get_run("run_1")
     error = raised.value
     assert type(error) is kind
     assert (error.status, error.error_code, error.message) == (status, "THE_CODE", "the message")
@@ -128,13 +148,13 @@ async def test_the_lower_case_error_of_the_reference_routes_is_read(server: Fake
 async def test_an_answer_without_json_is_its_own_message(server: FakeServer, client: AsyncClient) -> None:
     server.on("GET", "/api/v1/runs/run_1", says("Flow run does not exist.", 400))
     with pytest.raises(BadRequest, match=r"Flow run does not exist\."):
-        await client.run("run_1")
+        await client.get_run("run_1")
 
 
 async def test_no_server_at_all_is_unreachable_and_named(server: FakeServer) -> None:
     async with AsyncClient("http://127.0.0.1:1", backoff=Backoff(tries=1)) as client:
         with pytest.raises(ServerUnreachable, match=r"http://127\.0\.0\.1:1 does not answer: connection refused"):
-            await client.run("run_1")
+            await client.get_run("run_1")
 
 
 async def test_ready_asks_once(server: FakeServer, client: AsyncClient) -> None:

@@ -29,7 +29,7 @@ def source(tmp_path: Path) -> Path:
 async def test_an_upload_has_its_length_and_all_bytes(server: FakeServer, client: AsyncClient, source: Path) -> None:
     server.on("PUT", PLAIN, says("", 200))
     done: list[int] = []
-    await client.upload(server.url + SIGNED, source, done.append)
+    await client.put_file(server.url + SIGNED, source, done.append)
     asked = server.asked[0]
     assert asked.body == CONTENT
     assert asked.headers["Content-Length"] == str(len(CONTENT))
@@ -39,21 +39,21 @@ async def test_an_upload_has_its_length_and_all_bytes(server: FakeServer, client
 
 async def test_a_signed_url_is_used_as_it_stands(server: FakeServer, client: AsyncClient, source: Path) -> None:
     server.on("PUT", PLAIN, says("", 200))
-    await client.upload(server.url + SIGNED, source)
+    await client.put_file(server.url + SIGNED, source)
     assert server.asked[0].path == "/bucket/a%2Fkey%20x"
     assert server.asked[0].query == {"X-Amz-Signature": "a+b"}
 
 
 async def test_the_store_never_sees_the_servers_token(server: FakeServer, client: AsyncClient, source: Path) -> None:
     server.on("PUT", PLAIN, says("", 200))
-    await client.upload(server.url + SIGNED, source)
+    await client.put_file(server.url + SIGNED, source)
     assert "Authorization" not in server.asked[0].headers
 
 
 async def test_an_empty_file_is_a_file(server: FakeServer, client: AsyncClient, tmp_path: Path) -> None:
     server.on("PUT", PLAIN, says("", 200))
     (tmp_path / "empty").touch()
-    await client.upload(server.url + SIGNED, tmp_path / "empty")
+    await client.put_file(server.url + SIGNED, tmp_path / "empty")
     assert (server.asked[0].body, server.asked[0].headers["Content-Length"]) == (b"", "0")
 
 
@@ -62,7 +62,7 @@ async def test_an_upload_is_tried_again_from_its_beginning(
 ) -> None:
     server.on("PUT", PLAIN, breaks, says("", 200))
     done: list[int] = []
-    await client.upload(server.url + SIGNED, source, done.append)
+    await client.put_file(server.url + SIGNED, source, done.append)
     assert server.asked[-1].body == CONTENT
     assert done.count(0) == 2
 
@@ -70,19 +70,19 @@ async def test_an_upload_is_tried_again_from_its_beginning(
 async def test_a_refused_upload_is_not_tried_again(server: FakeServer, client: AsyncClient, source: Path) -> None:
     server.on("PUT", PLAIN, says("<Error>expired</Error>", 403))
     with pytest.raises(NotAllowed):
-        await client.upload(server.url + SIGNED, source)
+        await client.put_file(server.url + SIGNED, source)
     assert len(server.asked) == 1
 
 
 async def test_a_failed_transfer_never_shows_its_url(client: AsyncClient, source: Path) -> None:
     with pytest.raises(ServerUnreachable) as raised:
-        await client.upload("http://127.0.0.1:1" + SIGNED, source)
+        await client.put_file("http://127.0.0.1:1" + SIGNED, source)
     assert "Signature" not in str(raised.value)
 
 
 async def test_what_is_no_file_cannot_be_sent(server: FakeServer, client: AsyncClient, tmp_path: Path) -> None:
     with pytest.raises(Malformed, match="not a file"):
-        await client.upload(server.url + SIGNED, tmp_path / "none")
+        await client.put_file(server.url + SIGNED, tmp_path / "none")
 
 
 async def test_an_artifact_is_fetched_from_where_the_server_points(
