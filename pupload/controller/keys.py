@@ -5,6 +5,7 @@ key on, every call needs one.
 """
 
 import hmac
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -17,11 +18,13 @@ from pupload.config import ControllerConfig
 from pupload.controller.secrets import token_digest
 from pupload.db.pool import Connection, Database
 from pupload.db.sql import SQL
-from pupload.errors import Conflict, NotFound, Unauthorized
+from pupload.errors import Conflict, InvalidRequest, NotFound, Unauthorized
 
 _KNOWN_S = 2.0
 _LOOK_S = 0.5
 _MOST_KNOWN = 10_000
+_ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+"""Without a slash: it parts the account from what its caller says in the stored form of an Idempotency-Key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +92,9 @@ def key_in(headers: Mapping[str, str]) -> str:
 
 
 def _id_in(key: str) -> str:
+    """The part of it that is no secret; "" for what nobody made here, and no database can be asked for."""
     _, _, rest = key.partition("_")
-    return rest.partition("_")[0]
+    return rest.partition("_")[0] if key.isascii() else ""
 
 
 async def add_key(
@@ -98,8 +102,10 @@ async def add_key(
 ) -> tuple[str, str]:
     """A fresh key, shown this once, and its account: the given one, else one of its own.
 
-    Errors: Conflict when the name is taken.
+    Errors: InvalidRequest for what can be no account; Conflict when the name is taken.
     """
+    if account and not _ACCOUNT.fullmatch(account):
+        raise InvalidRequest(f"{account!r} can be no account: use letters, digits, `_`, `.` and `-`, at most 63")
     key_id = secrets.token_hex(6)
     key, account = f"pup_{key_id}_{secrets.token_hex(32)}", account or f"acc_{key_id}"
     added = await connection.fetchval(SQL["add_key"], key_id, name, token_digest(key), account, lifetime)

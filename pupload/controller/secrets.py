@@ -69,4 +69,5 @@ def new_token() -> str:
 
 def token_digest(token: str) -> bytes:
     """What is kept of a token: enough to know it again, too little to use it."""
-    return hashlib.sha256(token.encode()).digest()
+    # Bytes of a header that are no UTF-8 are such characters in it.
+    return hashlib.sha256(token.encode(errors="surrogateescape")).digest()

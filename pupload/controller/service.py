@@ -12,7 +12,7 @@ from pupload.controller.plans import PlanCache
 from pupload.db.files import take_over
 from pupload.db.origins import hold_origins
 from pupload.db.pool import Connection, Database
-from pupload.db.runs import NewRun, dispatches, insert_run, load_run, lock_run, save_step
+from pupload.db.runs import NewRun, dispatches, insert_run, join_session, load_run, lock_run, save_step
 from pupload.db.sql import SQL
 from pupload.errors import Conflict, LostLease
 from pupload.flow.plan import Edge, NodeID, NodePlan, Plan
@@ -61,6 +61,7 @@ class Service:
             if locked is None:
                 return False
             await hold_origins(connection, beginning.present)
+            await join_session(connection, new)
             await take_over(connection, new, beginning.present)
             created = RunCreated(locked.now, beginning.present, beginning.kept, beginning.skipped, beginning.absent)
             step = transition(run, created)

@@ -170,8 +170,8 @@ class Sessions:
             )
         await self._clear(session_id)
 
-    async def _doom(self, session_id: str) -> str | None:
-        return await self._database.transact(lambda connection: _doom(connection, session_id))
+    async def _doom(self, session_id: str, unused_for: timedelta | None = None) -> str | None:
+        return await self._database.transact(lambda connection: _doom(connection, session_id, unused_for))
 
     async def expired(self) -> None:
         """Sessions that nobody has used for their retention."""
@@ -180,7 +180,11 @@ class Sessions:
             rows = await connection.fetch(SQL["expired_sessions"], retention)
         for row in rows:
             with alone("end of retention of session", row["id"]):
-                await self._doom(row["id"])
+                await self.expire(row["id"])
+
+    async def expire(self, session_id: str) -> None:
+        """Remove a session that was found to be expired, unless somebody has used it meanwhile."""
+        await self._doom(session_id, timedelta(seconds=self._config.session_retention_s))
 
     async def doomed(self) -> None:
         """Sessions whose removal has begun."""
@@ -274,9 +278,9 @@ def _keys_in_use(session_id: str, row: asyncpg.Record) -> set[str]:
     return keys
 
 
-async def _doom(connection: Connection, session_id: str) -> str | None:
+async def _doom(connection: Connection, session_id: str, unused_for: timedelta | None) -> str | None:
     """A run that has not ended; None when there is none, and nobody can find the session any more."""
-    if await connection.fetchval(SQL["lock_session_to_remove"], session_id) is None:
+    if await connection.fetchval(SQL["lock_session_to_remove"], session_id, unused_for) is None:
         return None
     active: str | None = await connection.fetchval(SQL["has_active_runs"], session_id)
     if active is None:

@@ -98,8 +98,6 @@ async def insert_run(connection: Connection, new: NewRun, run: Run) -> LockedRun
     )
     if now is None:
         return None
-    if new.session_id:
-        await _join_session(connection, new)
     if new.budget is not None:
         await connection.execute(SQL["set_budget"], new.id, Decimal(str(new.budget)))
     await connection.execute(
@@ -120,7 +118,13 @@ async def insert_run(connection: Connection, new: NewRun, run: Run) -> LockedRun
     return await lock_run(connection, new.id)
 
 
-async def _join_session(connection: Connection, new: NewRun) -> None:
+async def join_session(connection: Connection, new: NewRun) -> None:
+    """Make the new run one of its session's, if it has any; after all rows of runs that it locks.
+
+    Errors: NotFound for a session that is gone.
+    """
+    if not new.session_id:
+        return
     if new.session_is_new:
         await connection.execute(SQL["add_session"], new.session_id, new.account, "{}", new.id)
     elif await connection.fetchval(SQL["use_session"], new.session_id) is None:

@@ -79,7 +79,9 @@ UPDATE sessions SET swept_at = now() - $2::interval
 WHERE id = $1 AND NOT EXISTS (SELECT FROM attempts WHERE session_id = $1 AND state = 'running');
 
 -- name: lock_session_to_remove
-SELECT id FROM sessions WHERE id = $1 AND removed_at IS NULL FOR UPDATE;
+-- With $2, only if nobody has used it for so long.
+SELECT id FROM sessions WHERE id = $1 AND removed_at IS NULL AND ($2::interval IS NULL OR used_at < now() - $2)
+FOR UPDATE;
 
 -- name: has_active_runs
 SELECT id FROM runs WHERE session_id = $1 AND finished_at IS NULL LIMIT 1;

@@ -1,13 +1,15 @@
 """API keys: no call without one from the first one on; the worker's side and signed URLs need none."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
 from pupload.controller.keys import add_key, list_keys, revoke_key
-from pupload.errors import Conflict, NotFound
+from pupload.errors import Conflict, InvalidRequest, NotFound
 from pupload.stores.base import Store
 from tests.support.controller import REFERENCE, ControllerUnderTest, a_controller
 
@@ -58,6 +60,26 @@ async def test_a_wrong_secret_under_a_right_id_opens_nothing(controller: Control
     key = await a_key(controller)
     for wrong in (key[:-1] + ("0" if key[-1] != "0" else "1"), key.upper(), "pup__", "pup_", "x", "pup_%00_a"):
         assert await asked(controller, {"X-API-Key": wrong}) == 401
+
+
+@pytest.mark.parametrize("path", ["/api/v1/runs", "/api/v1/worker/hello"])
+async def test_a_key_that_is_no_text_opens_nothing(controller: ControllerUnderTest, path: str) -> None:
+    url = URL(controller.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".encode())
+    writer.write(b"Authorization: Bearer pup_\xff_\xff\r\nContent-Length: 2\r\n\r\n{}")
+    assert b" 401 " in await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.parametrize("account", ["a/b", "child:run_1", " a", "a" * 64])
+async def test_an_account_is_a_name_that_cannot_run_into_what_stands_behind_it(
+    controller: ControllerUnderTest, account: str
+) -> None:
+    async with controller.running.parts.service.database.connection() as connection:
+        with pytest.raises(InvalidRequest):
+            await add_key(connection, "second", account=account)
 
 
 async def test_a_revoked_and_an_expired_key_open_nothing(controller: ControllerUnderTest) -> None:

@@ -1,15 +1,20 @@
 """One session from many sides at once, on a real PostgreSQL: one writer at a time, and no change is lost."""
 
 import asyncio
+import logging
 from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
+from pupload.controller.service import Beginning
+from pupload.db.pool import Connection
+from pupload.db.sql import SQL
 from pupload.flow.plan import Plan
 from pupload.protocol import Assignment, FolderFound
 from pupload.run.state import RunID
-from tests.support.parts import Desk, a_new_run, a_success, checked, deadlocks
+from tests.support.parts import Desk, a_new_run, a_success, an_upload, checked, deadlocks, until_blocked
 from tests.support.runs import a_plan
 
 pytestmark = pytest.mark.integration
@@ -81,3 +86,43 @@ async def test_of_many_changes_at_once_one_counts_and_the_others_are_made_again(
     assert rows.header["status"] == "COMPLETE"
     assert [node["charged"] + node["restarts"] for node in rows.nodes] == [0] * width
     assert await deadlocks(desks[0]) == 0
+
+
+async def test_a_run_that_begins_with_an_object_of_another_of_its_session_is_in_nobodys_way(
+    desks: tuple[Desk, Desk], caplog: pytest.LogCaptureFixture
+) -> None:
+    desk, other = desks
+    caplog.set_level(logging.INFO, logger="pupload.db.pool")
+    caller = await in_session(desk, "run_0", a_plan("p: in -> o", "q: extra -> r"), fresh=True)
+    await desk.receive(caller, "in")
+    holds, called = asyncio.Event(), asyncio.Event()
+
+    async def an_event(connection: Connection) -> None:
+        await connection.fetchrow(SQL["lock_run"], caller)
+        holds.set()
+        await called.wait()
+        await connection.fetchrow(SQL["lock_session"], SESSION)
+
+    new, _ = a_new_run("run_1", replace(a_plan("u: in -> o"), session_id=SESSION))
+    lent = Beginning((replace(an_upload(caller, "in"), origin=caller),))
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        group.create_task(other.database.transact(an_event))
+        await holds.wait()
+        group.create_task(desk.parts.service.create(replace(new, session_id=SESSION, uploads=[]), lent))
+        await until_blocked(other)
+        called.set()
+    assert "transaction repeated" not in caplog.text
+
+
+async def test_a_session_that_was_used_after_it_was_found_expired_stays(desk: Desk) -> None:
+    retention = timedelta(seconds=desk.config.session_retention_s)
+    await in_session(desk, "run_0", a_plan("p: -> o"), fresh=True)
+    worker = await desk.worker("w")
+    await changed(desk, (await desk.claim(worker))[0])
+    async with desk.database.connection() as connection:
+        await connection.execute("UPDATE sessions SET used_at = now() - 2 * $1::interval", retention)
+        (found,) = await connection.fetch(SQL["expired_sessions"], retention)
+    await in_session(desk, "run_1", a_plan("p: -> o"))
+    await changed(desk, (await desk.claim(worker))[0])
+    await desk.parts.sessions.expire(found["id"])
+    assert (await desk.parts.sessions.get(SESSION, "")).version == 2
