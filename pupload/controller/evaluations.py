@@ -93,16 +93,17 @@ class Evaluations:
         judged, name = RunID(run["parent_run"]), run["parent_node"]
         if run["status"] != RunStatus.COMPLETE:
             failure = failure_of(run["failure"])
-            await self._settle(judged, name, error=failure.message if failure else f"its run is {run['status']}")
+            why = failure.message if failure else f"its run is {run['status']}"
+            await self._settle(judged, name, error=why, run_id=run["id"])
             return
         try:
             verdict = await self._verdict(judged, name, RunID(run["id"]))
         except Unavailable:
             raise
         except PuploadError as error:
-            await self._settle(judged, name, error=str(error))
+            await self._settle(judged, name, error=str(error), run_id=run["id"])
         else:
-            await self._settle(judged, name, verdict=verdict)
+            await self._settle(judged, name, verdict=verdict, run_id=run["id"])
 
     async def _verdict(self, judged: RunID, name: str, run_id: RunID) -> EvalVerdict:
         async with self._service.database.connection() as connection:
@@ -118,7 +119,9 @@ class Evaluations:
         except TooLarge as error:
             raise Malformed(f"its verdict has more than {_VERDICT_BYTES} bytes; write the JSON object alone") from error
 
-    async def _settle(self, judged: RunID, name: str, *, verdict: EvalVerdict | None = None, error: str = "") -> None:
+    async def _settle(
+        self, judged: RunID, name: str, *, verdict: EvalVerdict | None = None, error: str = "", run_id: str = ""
+    ) -> None:
         async with self._service.database.connection() as connection:
             await connection.execute(
                 SQL["settle_evaluation"],
@@ -127,6 +130,7 @@ class Evaluations:
                 "failed" if verdict is None else "done",
                 None if verdict is None else json.dumps(verdict.wire()),
                 error,
+                run_id,
             )
 
     async def of_run(self, judged: RunID) -> RunEvals:
