@@ -51,6 +51,7 @@ class Session:
     size_bytes: int
     part_size_bytes: int
     state: str
+    """`open`, `completing` or `completed`; `aborting` and `aborted` are one to whoever asks."""
     created_at: datetime
     expires_at: datetime
 
@@ -58,6 +59,11 @@ class Session:
     def part_count(self) -> int:
         """How many parts there are to be."""
         return math.ceil(self.size_bytes / self.part_size_bytes)
+
+    @property
+    def is_aborted(self) -> bool:
+        """True once no part counts any more; some may still be in the store."""
+        return self.state in {"aborting", "aborted"}
 
     def part_bytes(self, number: int) -> int:
         """The size of this part."""
@@ -149,7 +155,7 @@ class Multiparts:
         if session.state == "completed":
             numbers = range(1, session.part_count + 1)
             return [Part(number, session.part_bytes(number), "") for number in numbers]
-        if session.state == "aborted":
+        if session.is_aborted:
             return []
         try:
             return await (await self._store(session)).list_parts(session.multipart)
@@ -230,7 +236,7 @@ class Multiparts:
 
         Errors: Conflict while it is being completed.
         """
-        if await self._change("claim_session", session.id, _STALLED):
+        if await self._change("give_up_session", session.id):
             await self._drop(session)
         elif (await self.find(session.run_id, session.edge, session.id)).state == "completing":
             raise Conflict("this upload is being completed", code="UPLOAD_COMPLETING")

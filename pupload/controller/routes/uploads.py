@@ -87,7 +87,7 @@ def _shown(session: Session, there: list[PartAnswer]) -> UploadAnswer:
         id=session.id,
         run_id=session.run_id,
         edge_name=session.edge,
-        status=session.state,
+        status="aborted" if session.is_aborted else session.state,
         size=session.size_bytes,
         part_size=session.part_size_bytes,
         part_count=session.part_count,
