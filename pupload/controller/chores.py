@@ -77,15 +77,16 @@ class Chores:
     ) -> None:
         self._config, self._service, self._signals = config, service, signals
         self._children, self._evaluations = children, evaluations
-        self._hands = asyncio.Semaphore(_HANDS)
 
     async def run(self) -> None:
         """Do what there is to do, for ever."""
+        # Anew each time: whatever ended this before may have kept some.
+        hands = asyncio.Semaphore(_HANDS)
         async with asyncio.TaskGroup() as group:
             with self._signals.listen(CHORES) as heard:
                 while True:
-                    await self._hands.acquire()
-                    group.create_task(self._do_and_let_go(await self._next(heard)))
+                    await hands.acquire()
+                    group.create_task(self._do_and_let_go(await self._next(heard), hands))
 
     async def _next(self, heard: asyncio.Event) -> Chore:
         while True:
@@ -117,14 +118,14 @@ class Chores:
             if wanted:
                 return chore
 
-    async def _do_and_let_go(self, chore: Chore) -> None:
+    async def _do_and_let_go(self, chore: Chore, hands: asyncio.Semaphore) -> None:
         try:
             with alone(f"{chore.kind} of run", chore.run_id):
                 await self.do(chore)
         except PuploadError as error:
             _LOG.warning("%s of run %s: %s", chore.kind, chore.run_id, error)
         finally:
-            self._hands.release()
+            hands.release()
 
     async def do(self, chore: Chore) -> None:
         """Do the chore.
