@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pupload.controller.attachments import Attachments
-from pupload.controller.folders import Kept, lend
+from pupload.controller.folders import LentFolder, lend
 from pupload.controller.ground import Ground
 from pupload.controller.tools import FIRST_TIME, Going, sheet_for
 from pupload.controller.turns import Seat
@@ -16,7 +16,7 @@ _SIGNING_MARGIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenAttempt:
     """A claimed attempt before its URLs are signed. `inputs` lacks the edges that stay without an object."""
 
     plan: Plan
@@ -24,7 +24,7 @@ class Taken:
     ref: AttemptRef
     inputs: Mapping[Edge, Artifact]
     seat: Seat | None = None
-    folders: tuple[Kept, ...] = ()
+    folders: tuple[LentFolder, ...] = ()
     goes_on: Going = FIRST_TIME
     counts_as: int = 0
 
@@ -36,7 +36,7 @@ class Assignments:
         self._config, self._database, self._stores = ground.config, ground.database, ground.stores
         self._attachments = Attachments(ground.config, ground.web, ground.box)
 
-    async def of(self, taken: Taken) -> Assignment:
+    async def of(self, taken: TakenAttempt) -> Assignment:
         """The assignment of the attempt, with fresh URLs.
 
         Errors: what the stores and the database raise.
@@ -68,7 +68,7 @@ class Assignments:
             counts_as=taken.counts_as,
         )
 
-    async def _input(self, taken: Taken, binding: Binding) -> InputSpec:
+    async def _input(self, taken: TakenAttempt, binding: Binding) -> InputSpec:
         return InputSpec(
             port=binding.port,
             edge=binding.edge,
@@ -77,7 +77,7 @@ class Assignments:
             content=await self._object_ref(taken, binding.edge),
         )
 
-    async def _object_ref(self, taken: Taken, edge: Edge) -> ObjectRef | None:
+    async def _object_ref(self, taken: TakenAttempt, edge: Edge) -> ObjectRef | None:
         artifact = taken.inputs.get(edge)
         if artifact is None:
             return None

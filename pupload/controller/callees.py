@@ -8,7 +8,7 @@ from pupload.controller.stores import Stores
 from pupload.errors import CallerError
 from pupload.flow.callee import NO_CALLEES, Callee, Callees, called, named_flow, references
 from pupload.flow.model import Flow
-from pupload.flow.nested import Found, callees_of
+from pupload.flow.nested import FoundFlow, callees_of
 from pupload.tiers import Tier
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ class NamedFlows:
         flow = Flow.model_validate({"Nodes": [{"ID": "call", "Uses": reference}]})
         return (await self.callees(flow, kept=False))[reference]
 
-    def _derive(self, flow: Flow, library: Mapping[str, Found | str], name: str) -> Callees:
+    def _derive(self, flow: Flow, library: Mapping[str, FoundFlow | str], name: str) -> Callees:
         return callees_of(flow, library, tiers=self._tiers, stores=self._stores.names(), name=name)
 
-    async def _library(self, named: Iterable[str]) -> dict[str, Found | str]:
-        library: dict[str, Found | str] = {}
+    async def _library(self, named: Iterable[str]) -> dict[str, FoundFlow | str]:
+        library: dict[str, FoundFlow | str] = {}
         waiting = list(named)
         while waiting:
             reference = waiting.pop()
@@ -52,7 +52,7 @@ class NamedFlows:
                 waiting.extend(called(found.flow) if not isinstance(found, str) else ())
         return library
 
-    async def _find(self, reference: str, known: int) -> Found | str:
+    async def _find(self, reference: str, known: int) -> FoundFlow | str:
         name, version = named_flow(reference)
         if known >= _MOST_FLOWS:
             return f"more than {_MOST_FLOWS} flows are called here, all in all; call fewer"
@@ -60,4 +60,4 @@ class NamedFlows:
             definition = await self.resolve(name, version)
         except CallerError as error:
             return error.message
-        return Found(name, definition.version, definition.digest, definition.flow, definition.defs)
+        return FoundFlow(name, definition.version, definition.digest, definition.flow, definition.defs)

@@ -13,7 +13,7 @@ from random import random
 
 import asyncpg
 
-from pupload.controller.assignments import Assignments, Taken
+from pupload.controller.assignments import Assignments, TakenAttempt
 from pupload.controller.ground import Ground
 from pupload.controller.objects import inputs_of
 from pupload.controller.secrets import token_digest
@@ -109,7 +109,7 @@ class Claims:
 
         Errors: Conflict when another instance of the worker has started.
         """
-        taken = list[Taken]()
+        taken = list[TakenAttempt]()
         try:
             await self._take(worker, claim, taken)
             found = [await self._answerable(each) for each in taken]
@@ -143,7 +143,7 @@ class Claims:
             due_s = await next_due_s(connection, self._tiers)
         return _LONGEST_HOLD_S if due_s is None else due_s + _JUST_AFTER_S
 
-    async def _take(self, worker: KnownWorker, claim: Claim, taken: list[Taken]) -> None:
+    async def _take(self, worker: KnownWorker, claim: Claim, taken: list[TakenAttempt]) -> None:
         """Add to `taken` what the worker gets; what is there is the worker's, also when this is cut off."""
         free = claim.free
         while len(taken) < claim.most:
@@ -153,7 +153,7 @@ class Claims:
                 break
             free = reserve(one.node.tier, free)
 
-    async def _take_one(self, worker: KnownWorker, instance: str, tiers: Sequence[str]) -> Taken | None:
+    async def _take_one(self, worker: KnownWorker, instance: str, tiers: Sequence[str]) -> TakenAttempt | None:
         """One job, taken in one transaction; jobs of nodes that have moved on are dropped on the way."""
         while True:
             found = await self._database.transact(
@@ -161,12 +161,12 @@ class Claims:
             )
             if found is _Nothing.EMPTY:
                 return None
-            if isinstance(found, Taken):
+            if isinstance(found, TakenAttempt):
                 return found
 
     async def _claim_in(
         self, connection: Connection, worker: KnownWorker, instance: str, tiers: Sequence[str]
-    ) -> Taken | _Nothing:
+    ) -> TakenAttempt | _Nothing:
         queued = await take(connection, tiers)
         if queued is None:
             return _Nothing.EMPTY
@@ -191,13 +191,13 @@ class Claims:
         taken = await self._lease(connection, worker, instance, queued, step)
         return await self._seated(connection, taken, turn) if turn else taken
 
-    async def _seated(self, connection: Connection, taken: Taken, turn: Turn) -> Taken:
+    async def _seated(self, connection: Connection, taken: TakenAttempt, turn: Turn) -> TakenAttempt:
         seat = await turn.sit(connection, taken.ref)
         return replace(taken, seat=seat, folders=(*taken.folders, lent(seat, self._config))) if seat else taken
 
     async def _lease(
         self, connection: Connection, worker: KnownWorker, instance: str, queued: QueuedAttempt, step: Step
-    ) -> Taken:
+    ) -> TakenAttempt:
         ref = AttemptRef(
             run_id=queued.run_id, node_id=queued.node_id, attempt=queued.attempt, lease=secrets.token_hex(16)
         )
@@ -220,9 +220,9 @@ class Claims:
         goes_on = await going(connection, ref, begun.rounds)
         folders = tuple(state_folder(node, goes_on, self._config))
         counts_as = tries(begun.attempt, begun.rounds, begun.asked)
-        return Taken(step.run.plan, node, ref, inputs, None, folders, goes_on, counts_as)
+        return TakenAttempt(step.run.plan, node, ref, inputs, None, folders, goes_on, counts_as)
 
-    async def _answerable(self, taken: Taken) -> Assignment | None:
+    async def _answerable(self, taken: TakenAttempt) -> Assignment | None:
         """What the worker is to do; None, and a failed attempt that says why, when that cannot be put together."""
         try:
             return await self._assignments.of(taken)
@@ -233,7 +233,7 @@ class Claims:
             await self._end(taken.ref, Reason.INFRA, message)
             return None
 
-    async def _hand_back(self, taken: Iterable[Taken]) -> None:
+    async def _hand_back(self, taken: Iterable[TakenAttempt]) -> None:
         for each in taken:
             try:
                 await self._end(each.ref, None, "its worker never heard of it")
@@ -302,7 +302,9 @@ class Claims:
             return [_stop_order(row) for row in await connection.fetch(SQL["stopping_attempts"], worker.id)]
 
 
-async def _undivided(taking: Coroutine[None, None, Taken | None], taken: list[Taken]) -> Taken | None:
+async def _undivided(
+    taking: Coroutine[None, None, TakenAttempt | None], taken: list[TakenAttempt]
+) -> TakenAttempt | None:
     """What `taking` gave, which is added to `taken` even if the caller is cancelled meanwhile.
 
     A transaction that is cut off in its commit may have been committed all the same.

@@ -17,7 +17,7 @@ _LONGEST_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundImages:
     """The exact image of each reference that has one, and a warning for each that has none."""
 
     images: dict[str, str] = field(default_factory=dict)
@@ -30,25 +30,25 @@ class Digests:
     def __init__(self, config: ControllerConfig) -> None:
         self._enabled, self._host = config.pin_images, config.docker_host
 
-    async def find(self, references: Collection[str]) -> Found:
+    async def find(self, references: Collection[str]) -> FoundImages:
         """What each reference means now. Nothing here fails: what cannot be found out is a warning."""
         # What names its content already needs no engine.
         open_ones = [each for each in references if "@" not in each]
         if not self._enabled or not open_ones:
-            return Found()
+            return FoundImages()
         try:
             async with asyncio.timeout(_LONGEST_S):
                 engine = await self._connect()
         except TimeoutError:
-            return Found(warnings=[_warning(each, f"no answer in {_LONGEST_S:g} s") for each in open_ones])
+            return FoundImages(warnings=[_warning(each, f"no answer in {_LONGEST_S:g} s") for each in open_ones])
         except PuploadError as error:
-            return Found(warnings=[_warning(each, str(error)) for each in open_ones])
+            return FoundImages(warnings=[_warning(each, str(error)) for each in open_ones])
         try:
             answers = await asyncio.gather(*(_exact(engine, each) for each in open_ones))
         finally:
             await engine.close()
         found = dict(zip(open_ones, answers, strict=True))
-        return Found(
+        return FoundImages(
             {name: image for name, image in found.items() if isinstance(image, str)},
             [_warning(name, str(image)) for name, image in found.items() if not isinstance(image, str)],
         )

@@ -19,7 +19,7 @@ Secrets = dict[str, dict[str, JsonValue]]
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptDocuments:
     """Documents as rows hold them. `secrets` is sealed, None where there are none."""
 
     documents: str
@@ -47,12 +47,12 @@ class Kept:
         return opened
 
 
-def keep(flow: Flow, defs: Sequence[NodeDef], box: SecretBox) -> Kept:
+def keep(flow: Flow, defs: Sequence[NodeDef], box: SecretBox) -> KeptDocuments:
     """The documents, ready to be stored."""
     documents = FlowDocuments(flow=flow, node_defs=list(defs))
     secrets = {str(place): found for place, store in enumerate(flow.stores) if (found := _secret_members(store))}
     text = json.dumps(documents.model_dump(mode="json", by_alias=True, exclude_unset=True), ensure_ascii=False)
-    return Kept(text, box.seal(json.dumps(secrets)) if secrets else None)
+    return KeptDocuments(text, box.seal(json.dumps(secrets)) if secrets else None)
 
 
 def lacks_secrets(flow: Flow) -> bool:

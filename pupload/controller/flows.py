@@ -11,7 +11,7 @@ import asyncpg
 from pupload.answers.flows import DifferenceAnswer, FlowAnswer, FlowComparison, FlowPage, FlowSummary
 from pupload.controller.callees import NamedFlows
 from pupload.controller.digests import exact
-from pupload.controller.documents import Kept, keep, lacks_secrets, with_known_secrets
+from pupload.controller.documents import KeptDocuments, keep, lacks_secrets, with_known_secrets
 from pupload.controller.ground import Ground
 from pupload.controller.nodedefs import NodeDefRegistry
 from pupload.controller.secrets import SecretBox
@@ -34,14 +34,14 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedVersion:
     """A version as it was asked for: `kind` is production, draft, number, or any for none."""
 
     kind: str
     number: int | None = None
 
     @classmethod
-    def of(cls, version: str | None) -> "Asked":
+    def of(cls, version: str | None) -> "AskedVersion":
         """What the text means.
 
         Errors: InvalidRequest.
@@ -74,10 +74,10 @@ class Flows:
         Shape: `digest` is "" for a draft; the defs of a published one already name its exact images.
         Errors: NotFound (FLOW_NOT_FOUND, VERSION_NOT_FOUND); InvalidRequest (INVALID_VERSION).
         """
-        definition = await self._kept(name, Asked.of(version))
+        definition = await self._kept(name, AskedVersion.of(version))
         return replace(definition, defs=exact(definition.defs, definition.images))
 
-    async def _kept(self, name: str, asked: Asked) -> Definition:
+    async def _kept(self, name: str, asked: AskedVersion) -> Definition:
         """The definition as it is written, with the images as its defs name them."""
         async with self._database.connection() as connection:
             row = await connection.fetchrow(SQL["resolve_flow"], name, asked.kind, asked.number)
@@ -87,7 +87,7 @@ class Flows:
             return await asyncio.to_thread(_published, row, self._box)
         if row["draft"] is None or asked.kind not in {"any", DRAFT}:
             raise no_such_version(name, str(asked))
-        flow, defs = await asyncio.to_thread(Kept(row["draft"], row["draft_secrets"]).read, self._box)
+        flow, defs = await asyncio.to_thread(KeptDocuments(row["draft"], row["draft_secrets"]).read, self._box)
         return Definition(flow, await self.complete(flow, defs), DRAFT)
 
     async def complete(self, flow: Flow, defs: Sequence[NodeDef]) -> Sequence[NodeDef]:
@@ -105,7 +105,7 @@ class Flows:
             row = await connection.fetchrow(SQL["lock_flow"], name) if lacks_secrets(given) else None
             flow = given
             if row is not None and row["secrets"] is not None:
-                earlier, _ = Kept(row["draft"], row["secrets"]).read(self._box)
+                earlier, _ = KeptDocuments(row["draft"], row["secrets"]).read(self._box)
                 flow = with_known_secrets(given, earlier)
             kept = await asyncio.to_thread(keep, flow, defs, self._box)
             await connection.execute(SQL["put_draft"], name, kept.documents, kept.secrets)
@@ -122,7 +122,7 @@ class Flows:
             row = await connection.fetchrow(SQL["flow_header"], name)
         if row is None:
             raise no_such_flow(name)
-        shown = Kept(row["draft"]).shown() if row["draft"] is not None else {}
+        shown = KeptDocuments(row["draft"]).shown() if row["draft"] is not None else {}
         return FlowAnswer(**_summary(row), flow=shown.get("Flow"), node_defs=shown.get("NodeDefs", []))
 
     async def page(self, cursor: str | None, limit: int) -> FlowPage:
@@ -151,8 +151,8 @@ class Flows:
 
         Errors: NotFound; InvalidRequest.
         """
-        old = await self._kept(name, Asked.of(before))
-        new = await self._kept(name, Asked.of(after or DRAFT))
+        old = await self._kept(name, AskedVersion.of(before))
+        new = await self._kept(name, AskedVersion.of(after or DRAFT))
         found = await asyncio.to_thread(compare, _compared(old), _compared(new))
         differences = [DifferenceAnswer(path=each.path, from_=each.before, to=each.after) for each in found]
         return FlowComparison(name=name, from_=old.version, to=new.version, differences=differences)
@@ -179,7 +179,7 @@ class Flows:
 
 
 def _published(row: asyncpg.Record, box: SecretBox) -> Definition:
-    flow, defs = Kept(row["documents"], row["secrets"]).read(box)
+    flow, defs = KeptDocuments(row["documents"], row["secrets"]).read(box)
     return Definition(flow, defs, str(row["n"]), row["digest"], json.loads(row["images"]))
 
 

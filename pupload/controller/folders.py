@@ -23,7 +23,7 @@ class Archive:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class LentFolder:
     """A folder that an attempt is lent. `archive` None: it begins empty. `until_done` as in `KeptFolder`.
 
     Units: bytes, files and folders.
@@ -48,7 +48,7 @@ def folder_key(session_id: str, ref: AttemptRef, name: str) -> str:
     raise NotFound(f"node {ref.node_id!r} is lent no folder {name!r}")
 
 
-def lend(kept: Kept, store: Store) -> KeptFolder:
+def lend(kept: LentFolder, store: Store) -> KeptFolder:
     """The folder as the worker is told of it, with a URL that is good now."""
     archive = kept.archive
     content = None

@@ -7,7 +7,7 @@ from base64 import b64decode
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from pupload.document import fold
 from pupload.errors import InvalidRequest
@@ -37,13 +37,13 @@ class AtURL:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptFile:
     """A file that was sent to `/files` before."""
 
     file_id: str
 
 
-GivenInput = Content | AtURL | Kept
+GivenInput = Content | AtURL | KeptFile
 
 
 def read_input(value: JsonValue) -> GivenInput:
@@ -56,7 +56,7 @@ def read_input(value: JsonValue) -> GivenInput:
     if isinstance(value, str):
         return Content(value.encode(), "text/plain")
     if isinstance(value, dict) and _tells_where(value):
-        return _at(FileInput.model_validate(value).uri)
+        return _at(_place(value).uri)
     return Content(json.dumps(value, ensure_ascii=False).encode(), "application/json")
 
 
@@ -64,6 +64,14 @@ def _tells_where(value: dict[str, JsonValue]) -> bool:
     members = {fold(name) for name in value}
     located = len(members & {"uri", "url"}) == 1 and len(members) == len(value) and members <= _MEMBERS
     return located and all(isinstance(each, str) and each for name, each in value.items() if fold(name) != "name")
+
+
+def _place(value: dict[str, JsonValue]) -> FileInput:
+    try:
+        return FileInput.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidRequest(f"Inputs: a file's {first['loc'][0]} cannot be read: {first['msg']}") from error
 
 
 def _at(uri: str) -> GivenInput:
@@ -77,7 +85,7 @@ def _at(uri: str) -> GivenInput:
         raise InvalidRequest(
             f"{uri[:100]!r}: write file:// and the ID that POST /files answered", code="FILE_NOT_FOUND"
         )
-    return Kept(found["id"].lower())
+    return KeptFile(found["id"].lower())
 
 
 def read_data_uri(uri: str) -> Content:

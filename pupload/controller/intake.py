@@ -17,7 +17,7 @@ import asyncpg
 from pydantic import JsonValue
 
 from pupload.controller.files import LONGEST_PUT_S, PUT_ENDS_S, File, Files
-from pupload.controller.given import AtURL, Content, GivenInput, Kept, agreed_type, read_input
+from pupload.controller.given import AtURL, Content, GivenInput, KeptFile, agreed_type, read_input
 from pupload.controller.ground import Ground
 from pupload.controller.objects import upload_key
 from pupload.controller.spool import Spool, a_spool
@@ -140,7 +140,7 @@ class Intake:
             case AtURL():
                 async with self._fetches:
                     return await self._fetch(edge, key, value.url, await spools.enter_async_context(a_spool()))
-            case Kept():
+            case KeptFile():
                 return self._kept(new.plan, edge, key, await self._find(new.account, value.file_id))
             case _:
                 assert_never(value)

@@ -9,7 +9,7 @@ import asyncpg
 
 from pupload.answers.flows import FlowVersionAnswer, FlowVersionPage, FlowVersionSummary
 from pupload.controller.digests import Digests, exact
-from pupload.controller.documents import Kept, keep
+from pupload.controller.documents import KeptDocuments, keep
 from pupload.controller.flows import DRAFT, Flows, no_such_flow, no_such_version
 from pupload.controller.secrets import SecretBox
 from pupload.controller.submission import Definition
@@ -66,8 +66,8 @@ class Publishing:
         if wrong:
             raise InvalidFlow(f"the draft has {wrong} {'error' if wrong == 1 else 'errors'}", details=findings)
 
-    def _is_same(self, newest: asyncpg.Record, kept: Kept, images: dict[str, str]) -> bool:
-        published = Kept(newest["documents"], newest["secrets"])
+    def _is_same(self, newest: asyncpg.Record, kept: KeptDocuments, images: dict[str, str]) -> bool:
+        published = KeptDocuments(newest["documents"], newest["secrets"])
         return (
             published.documents == kept.documents
             and json.loads(newest["images"]) == images
@@ -101,7 +101,7 @@ class Publishing:
                 raise no_such_flow(name)
         if row is None:
             raise no_such_version(name, str(n))
-        shown = Kept(row["documents"]).shown()
+        shown = KeptDocuments(row["documents"]).shown()
         return FlowVersionAnswer(**_summary(row), flow=shown["Flow"], node_defs=shown.get("NodeDefs", []))
 
     async def page(self, name: str, before: int | None, limit: int) -> FlowVersionPage:

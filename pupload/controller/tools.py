@@ -13,7 +13,7 @@ import asyncpg
 from pydantic import Field
 
 from pupload.config import ControllerConfig
-from pupload.controller.folders import STATE, Archive, Kept, folder_key
+from pupload.controller.folders import STATE, Archive, LentFolder, folder_key
 from pupload.controller.service import Service
 from pupload.db.pool import Connection
 from pupload.db.runs import lock_run
@@ -190,8 +190,8 @@ def sheet_for(plan: Plan, node: NodePlan, goes_on: Going) -> ToolSheet | None:
     return ToolSheet(tools=file_for_node(plan.tools), results=goes_on.results, exit_code=node.ask_exit_code)
 
 
-def state_folder(node: NodePlan, goes_on: Going, config: ControllerConfig) -> tuple[Kept, ...]:
+def state_folder(node: NodePlan, goes_on: Going, config: ControllerConfig) -> tuple[LentFolder, ...]:
     """The folder that a node which may ask finds as it left it."""
     if node.ask_exit_code is None:
         return ()
-    return (Kept(STATE, goes_on.state, config.session_bytes, config.session_files, until_done=True),)
+    return (LentFolder(STATE, goes_on.state, config.session_bytes, config.session_files, until_done=True),)

@@ -12,7 +12,7 @@ from datetime import datetime
 import asyncpg
 
 from pupload.config import ControllerConfig
-from pupload.controller.folders import SESSION, Archive, Kept, folder_key
+from pupload.controller.folders import SESSION, Archive, LentFolder, folder_key
 from pupload.db.pool import Connection
 from pupload.db.sql import SQL
 from pupload.flow.plan import NodePlan, Plan
@@ -87,9 +87,9 @@ async def waits_for(connection: Connection, plan: Plan, run_id: RunID) -> str:
     return f"waiting for session {plan.session_id}, which node {row['node_id']} of run {row['run_id']} uses now"
 
 
-def lent(seat: Seat, config: ControllerConfig) -> Kept:
+def lent(seat: Seat, config: ControllerConfig) -> LentFolder:
     """The session's folder, for the attempt that has this seat."""
-    return Kept(SESSION, seat.archive, config.session_bytes, config.session_files)
+    return LentFolder(SESSION, seat.archive, config.session_bytes, config.session_files)
 
 
 async def keep_session(connection: Connection, plan: Plan, finish: Finish, now: datetime) -> Finish:

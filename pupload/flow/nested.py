@@ -21,7 +21,7 @@ TRIES = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFlow:
     """A flow that a reference names, as it is kept. `version` is a number, or "draft"."""
 
     name: str
@@ -31,7 +31,7 @@ class Found:
     defs: Sequence[NodeDef]
 
 
-Library = Mapping[str, Found | str]
+Library = Mapping[str, FoundFlow | str]
 """By reference, the flow, or why there is none: of what a flow names, and of what that calls, and so on."""
 
 
@@ -55,12 +55,12 @@ class _Caller:
 
     def __post_init__(self) -> None:
         for found in self.library.values():
-            if isinstance(found, Found):
+            if isinstance(found, FoundFlow):
                 self.named.setdefault(found.name, set()).update(self._names_in(found.flow))
 
     def _names_in(self, flow: Flow) -> Iterator[str]:
         calls = (self.library[reference] for reference in called(flow))
-        return (found.name for found in calls if isinstance(found, Found))
+        return (found.name for found in calls if isinstance(found, FoundFlow))
 
     def callees_of(self, flow: Flow) -> Callees:
         calls = set(called(flow))
@@ -68,7 +68,7 @@ class _Caller:
 
     def _callee(self, reference: str, *, called: bool) -> Callee:
         found = self.library[reference]
-        if isinstance(found, Found):
+        if isinstance(found, FoundFlow):
             # An evaluation is not evaluated, so by it nothing comes round.
             if loop := self._loop(found.name, (self.name,) if self.name and called else (), set()):
                 return Callee(recursion=f"{' calls '.join(loop)}; let one of them do without the other")
@@ -101,7 +101,7 @@ class _Caller:
             self.derived[reference] = Callee(problem=found) if isinstance(found, str) else self._derived(found)
         return self.derived[reference]
 
-    def _derived(self, found: Found) -> Callee:
+    def _derived(self, found: FoundFlow) -> Callee:
         flow = without_evals(found.flow)
         inner = {reference: self._derive(reference) for reference in called(flow)}
         wrong = errors_in(check(flow, found.defs, tiers=self.tiers, stores=self.stores, callees=inner))
@@ -112,7 +112,7 @@ class _Caller:
         return Callee(found.name, found.version, found.digest or plan.digest, definition_of(found, plan), finals)
 
 
-def definition_of(found: Found, plan: Plan) -> NodeDef:
+def definition_of(found: FoundFlow, plan: Plan) -> NodeDef:
     """The flow as a node sees it. An output may be left unbound, and has no object where the flow left it absent."""
     edges = plan.edges.values()
     inputs = [

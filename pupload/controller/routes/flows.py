@@ -5,7 +5,7 @@ import asyncio
 from aiohttp import web
 
 from pupload.answers.flows import FindingAnswer, Findings
-from pupload.controller.flows import Asked, named
+from pupload.controller.flows import AskedVersion, named
 from pupload.controller.routes.answering import answer, path_part, query_text, read_bytes, whole_number
 from pupload.controller.state import parts_of
 from pupload.errors import InvalidRequest
@@ -91,7 +91,7 @@ async def compare(request: web.Request) -> web.Response:
 
 
 def _number(request: web.Request) -> int:
-    asked = Asked.of(path_part(request, "version"))
+    asked = AskedVersion.of(path_part(request, "version"))
     if asked.number is None:
         raise InvalidRequest(f"a version's own path has its number, not {asked}", code="INVALID_VERSION")
     return asked.number

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pupload.controller.given import AtURL, Content, Kept, agreed_type, read_data_uri, read_input
+from pupload.controller.given import AtURL, Content, KeptFile, agreed_type, read_data_uri, read_input
 from pupload.errors import InvalidRequest
 
 
@@ -45,7 +45,7 @@ def test_a_document_is_written_as_people_read_it() -> None:
 
 
 def test_a_kept_file_is_named_by_its_id() -> None:
-    assert read_input({"Uri": "file://file_0123abc"}) == Kept("file_0123abc")
+    assert read_input({"Uri": "file://file_0123abc"}) == KeptFile("file_0123abc")
 
 
 @pytest.mark.parametrize(
