@@ -9,7 +9,7 @@ from pupload.flow.check import Finding, check
 from pupload.flow.compile import compile_plan
 from pupload.flow.load import load_documents
 from pupload.flow.model import Flow
-from pupload.flow.nested import Found, callees_of
+from pupload.flow.nested import FoundFlow, callees_of
 from pupload.flow.nodedef import NodeDef
 from pupload.flow.plan import DEFAULT_STORE, Plan
 from pupload.tiers import TIERS
@@ -108,18 +108,18 @@ def codes_with(body: Json, flows: Mapping[str, Json], name: str = "") -> list[st
     return [finding.code for finding in findings(body, flows=flows, name=name)]
 
 
-def a_library(flow: Flow, flows: Mapping[str, Json]) -> dict[str, Found | str]:
+def a_library(flow: Flow, flows: Mapping[str, Json]) -> dict[str, FoundFlow | str]:
     """What `flow` names, and what that names, from `flows`, the first version of each."""
     kept = {name: read(body) for name, body in flows.items()}
     named = [reference for each in (flow, *(found for found, _ in kept.values())) for reference in references(each)]
     return {reference: _found(reference, kept) for reference in named}
 
 
-def _found(reference: str, kept: Mapping[str, tuple[Flow, list[NodeDef]]]) -> Found | str:
+def _found(reference: str, kept: Mapping[str, tuple[Flow, list[NodeDef]]]) -> FoundFlow | str:
     name, version = named_flow(reference)
     if name not in kept or version not in {None, "1"}:
         return f"there is no flow {name!r}; publish it first"
-    return Found(name, "1", "", *kept[name])
+    return FoundFlow(name, "1", "", *kept[name])
 
 
 def codes(body: Json, *, stores: Sequence[str] = (DEFAULT_STORE,)) -> list[str]:
