@@ -15,6 +15,7 @@ import asyncpg
 from yarl import URL
 
 from pupload.config import ControllerConfig
+from pupload.controller.given import agreed_type
 from pupload.controller.spool import Spool
 from pupload.controller.stores import Stores
 from pupload.db.pool import Database
@@ -48,6 +49,14 @@ class File:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What the sender of a file says of it: a name and a type, "" where it says nothing."""
+
+    name: str = ""
+    content_type: str = ""
+
+
 class Files:
     """The files of all accounts; nobody sees another's."""
 
@@ -59,23 +68,23 @@ class Files:
         """Where files lie."""
         return self._stores.server(DEFAULT_STORE)
 
-    async def add(self, account: str, name: str, pieces: AsyncIterator[bytes], size_bytes: int) -> File:
+    async def add(self, account: str, label: Label, pieces: AsyncIterator[bytes], size_bytes: int) -> File:
         """The file of exactly `size_bytes`, streamed to the store.
 
         Errors: TooLarge; Malformed for another length; what the store raises.
         """
         self._require_size(size_bytes)
         digest = Digest()
-        return await self._added(account, name, digest, _told(pieces, digest), size_bytes)
+        return await self._added(account, label, digest, _told(pieces, digest), size_bytes)
 
-    async def add_spooled(self, account: str, name: str, spool: Spool) -> File:
+    async def add_spooled(self, account: str, label: Label, spool: Spool) -> File:
         """The file, of bytes that are all here.
 
         Errors: TooLarge; what the store raises.
         """
         size_bytes = spool.digest.size_bytes
         self._require_size(size_bytes)
-        return await self._added(account, name, spool.digest, spool.pieces(), size_bytes)
+        return await self._added(account, label, spool.digest, spool.pieces(), size_bytes)
 
     def _require_size(self, size_bytes: int) -> None:
         limit = self._config.max_upload_bytes
@@ -83,22 +92,23 @@ class Files:
             raise TooLarge(f"a file has at most {format_size(limit)}, this one {format_size(size_bytes)}")
 
     async def _added(
-        self, account: str, name: str, digest: Digest, pieces: AsyncIterator[bytes], size_bytes: int
+        self, account: str, label: Label, digest: Digest, pieces: AsyncIterator[bytes], size_bytes: int
     ) -> File:
         file_id = new_file_id()
         key = f"files/{file_id}"
         async with self._database.connection() as connection:
-            await connection.execute(SQL["insert_file"], file_id, account, safe_name(name), key)
+            await connection.execute(SQL["insert_file"], file_id, account, safe_name(label.name), key)
         try:
             head = await self.store.put_stream(key, pieces, size_bytes)
-            return await self._keep(file_id, digest, head)
+            return await self._keep(file_id, label, digest, head)
         except BaseException:
             async with self._database.connection() as connection:
                 await connection.execute(SQL["give_up_file"], file_id)
             raise
 
-    async def _keep(self, file_id: str, digest: Digest, head: Head) -> File:
-        about = (digest.size_bytes, digest.content_type(), digest.sha256, head.etag)
+    async def _keep(self, file_id: str, label: Label, digest: Digest, head: Head) -> File:
+        content_type = agreed_type(digest.content_type(), label.content_type)
+        about = (digest.size_bytes, content_type, digest.sha256, head.etag)
         async with self._database.connection() as connection:
             row = await connection.fetchrow(SQL["keep_file"], file_id, *about)
         if row is None:

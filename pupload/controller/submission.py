@@ -194,7 +194,8 @@ class Submission:
             async with self._service.database.connection() as connection:
                 reasons = await unservable(connection, tiers.values(), self._config.lease_s)
             if reasons:
-                raise InvalidRequest("no worker can run this flow", code="UNSERVABLE", details=list(reasons.values()))
+                details = [{"Message": reason} for reason in reasons.values()]
+                raise InvalidRequest("no worker can run this flow", code="UNSERVABLE", details=details)
 
     def _new_uploads(self, run_id: RunID, plan: Plan, beginning: Beginning) -> list[NewUpload]:
         """What is still to come: the input edges without an object that a node which is to run reads."""

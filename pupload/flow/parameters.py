@@ -19,18 +19,19 @@ def bind_parameters(declared: Sequence[FlowParameter], given: Mapping[str, JsonV
 
     Errors: InvalidRequest listing every parameter that is unknown, missing or of another type.
     """
-    problems = [f"there is no parameter {name!r}" for name in given.keys() - {p.name for p in declared}]
+    problems = {name: f"there is no parameter {name!r}" for name in given.keys() - {p.name for p in declared}}
     values: dict[str, str] = {}
     for parameter in declared:
         value = given.get(parameter.name, parameter.default)
         if value is None and parameter.required:
-            problems.append(f"parameter {parameter.name} is required")
+            problems[parameter.name] = f"parameter {parameter.name} is required"
         elif value is not None and not fits_type(value, parameter.type):
-            problems.append(f"parameter {parameter.name} wants a {parameter.type}")
+            problems[parameter.name] = f"parameter {parameter.name} wants a {parameter.type}"
         elif isinstance(value, str | int | float):
             values[parameter.name] = typed_text(value, parameter.type)
     if problems:
-        raise InvalidRequest("; ".join(sorted(problems)), details=sorted(problems))
+        details = [{"Path": f"$.Parameters.{name}", "Message": problems[name]} for name in sorted(problems)]
+        raise InvalidRequest("; ".join(sorted(problems.values())), details=details)
     return values
 
 

@@ -25,6 +25,7 @@ def test_a_tier_that_no_worker_has_is_refused_at_once_where_the_operator_says_so
     with Visitor(strict_system.url) as visitor:
         error = visitor.submit(a_request(a_source("huge", "true", writes={}, Tier="m-4xlarge")), status=400)["error"]
         assert error["Code"] == "UNSERVABLE"
+        assert "m-4xlarge" in error["Details"][0]["Message"]
         assert visitor.get("/api/v1/runs?flow=shell&status=RUNNING")["Runs"] == []
 
 

@@ -8,7 +8,7 @@ from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.multipart import content_disposition_filename, parse_content_disposition
 
 from pupload.answers.uploads import FileAnswer, FilePage
-from pupload.controller.files import File
+from pupload.controller.files import File, Label
 from pupload.controller.routes.account import account_of
 from pupload.controller.routes.answering import answer, path_part, query_text, whole_number
 from pupload.controller.spool import Spool, a_spool
@@ -23,40 +23,41 @@ _FORM = "multipart/form-data"
 
 async def post_file(request: web.Request) -> web.Response:
     """POST a file: the body itself, or the one file of a form. What has no length yet is counted on the disk first."""
-    files, account, name = parts_of(request).files, account_of(request), _name_of(request)
+    files, account, label = parts_of(request).files, account_of(request), _label_of(request)
     limit = parts_of(request).config.max_upload_bytes
     if request.content_type != _FORM and request.content_length is not None:
         pieces = request.content.iter_chunked(_PIECE_BYTES)
-        return answer(_told(await files.add(account, name, pieces, request.content_length)), status=201)
+        return answer(_told(await files.add(account, label, pieces, request.content_length)), status=201)
     async with a_spool() as spool:
         if request.content_type == _FORM:
-            name = await _read_form(request, spool, limit, name)
+            label = await _read_form(request, spool, limit, label.name)
         else:
             await spool.fill(request.content.iter_chunked(_PIECE_BYTES), limit)
-        return answer(_told(await files.add_spooled(account, name, spool)), status=201)
+        return answer(_told(await files.add_spooled(account, label, spool)), status=201)
 
 
-def _name_of(request: web.Request) -> str:
+def _label_of(request: web.Request) -> Label:
     _, told = parse_content_disposition(request.headers.get(hdrs.CONTENT_DISPOSITION))
-    return query_text(request, "name") or content_disposition_filename(told) or ""
+    name = query_text(request, "name") or content_disposition_filename(told) or ""
+    return Label(name, request.content_type)
 
 
-async def _read_form(request: web.Request, spool: Spool, limit_bytes: int, name: str) -> str:
-    """The name of the one file, which is in `spool` then; `name` wins."""
-    found: str | None = None
+async def _read_form(request: web.Request, spool: Spool, limit_bytes: int, name: str) -> Label:
+    """What the form says of the one file, which is in `spool` then; `name` wins."""
+    found: Label | None = None
     try:
         async for part in await request.multipart():
             if not isinstance(part, BodyPartReader) or part.filename is None:
                 continue
             if found is not None:
                 raise InvalidRequest("send one file at a time", code="ONE_FILE")
-            found = part.filename
+            found = Label(name or part.filename, part.headers.get(hdrs.CONTENT_TYPE, ""))
             await spool.fill(_pieces(part), limit_bytes)
     except ValueError as error:
         raise Malformed(f"the body is no {_FORM}: {error}") from error
     if found is None:
         raise InvalidRequest("the form has no file: send one part with a filename", code="ONE_FILE")
-    return name or found
+    return found
 
 
 async def _pieces(part: BodyPartReader) -> AsyncIterator[bytes]:

@@ -289,6 +289,19 @@ async def test_too_large_a_file_is_refused_and_leaves_nothing(controller: Contro
     assert (await controller.get(FILES))["Files"] == []
 
 
+@pytest.mark.parametrize(("told", "type_"), [("text/csv; charset=utf-8", "text/csv"), ("image/png", "text/plain")])
+async def test_a_file_is_of_the_type_that_its_sender_says_where_its_bytes_agree(
+    controller: ControllerUnderTest, told: str, type_: str
+) -> None:
+    form = aiohttp.FormData()
+    form.add_field("file", b"a,b\n", filename="a", content_type=told)
+    for how in ({"data": b"a,b\n", "headers": {"Content-Type": told}}, {"data": form}):
+        async with controller.http.post(controller.url + FILES, **how) as response:
+            file = await response.json()
+        async with controller.http.get(f"{controller.url}{FILES}/{file['ID']}") as response:
+            assert response.headers["Content-Type"] == file["ContentType"] == type_
+
+
 async def test_files_are_listed_page_by_page_and_removed(controller: ControllerUnderTest) -> None:
     made = [(await post_file(controller, b"%d" % number))["ID"] for number in range(3)]
     first = await controller.get(f"{FILES}?limit=2")

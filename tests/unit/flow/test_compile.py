@@ -206,6 +206,16 @@ def test_parameters_that_do_not_fit_are_refused(given: Json, problem: str) -> No
         _with_parameters({}, given)
 
 
+def test_all_parameters_that_do_not_fit_are_told_each_with_its_place() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        _with_parameters({}, {"n": "wide", "z": 1})
+    assert [detail["Path"] for detail in refused.value.details if isinstance(detail, dict)] == [
+        "$.Parameters.n",
+        "$.Parameters.s",
+        "$.Parameters.z",
+    ]
+
+
 def test_a_short_flow_cannot_become_a_huge_one_by_its_parameters() -> None:
     flow = a_flow(a_node(flags={f"f{place}": "${PARAM.s}" * 50 for place in range(10)}), Parameters=PARAMETERS)
     with pytest.raises(InvalidRequest, match="too long"):
