@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 MAX_CALLS = 64
 """Calls in one round."""
 MAX_UNFOLDED = 20_000
-"""Parts of a schema with every reference written out: each may be looked at for each part of the arguments."""
+"""Parts of all schemas of an offer with every reference written out: each may be looked at for each part of arguments."""
+MAX_EFFORT = 200_000_000
+"""Parts of the schema times characters of the arguments, of all calls of a round. The check is one call into the
+engine, and nothing else of this process runs meanwhile: this many take a few seconds."""
+_PATTERN_PARTS = 100
+"""What a pattern counts for, as it takes so much longer to read than any other part."""
+_PATTERN_BYTES = 2 * 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REBASING = frozenset({"$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor"})
 
@@ -104,8 +110,9 @@ def read_offer(tools: Sequence[JsonValue], choice: JsonValue) -> ToolOffer:
     if len(tools) > MAX_TOOLS:
         raise _wrong("Tools", f"at most {MAX_TOOLS} tools, not {len(tools)}")
     functions: dict[str, Mapping[str, JsonValue]] = {}
+    room = MAX_UNFOLDED
     for place, tool in enumerate(tools):
-        function = _read_tool(f"Tools[{place}]", tool)
+        function, room = _read_tool(f"Tools[{place}]", tool, room)
         if function.name in functions:
             raise _wrong(f"Tools[{place}]", f"there are two tools named {function.name!r}")
         functions[function.name] = {
@@ -116,7 +123,8 @@ def read_offer(tools: Sequence[JsonValue], choice: JsonValue) -> ToolOffer:
     return _with_choice(functions, choice)
 
 
-def _read_tool(path: str, tool: JsonValue) -> _Function:
+def _read_tool(path: str, tool: JsonValue, room: int) -> tuple[_Function, int]:
+    """The function, and how many parts those after it may have."""
     try:
         function = _Tool.model_validate(tool).function
     except ValidationError as error:
@@ -124,9 +132,9 @@ def _read_tool(path: str, tool: JsonValue) -> _Function:
         raise _wrong(path + json_path(first["loc"])[1:], first["msg"]) from error
     if not _NAME.fullmatch(function.name):
         raise _wrong(path, f"{function.name!r} is no name: 1 to 64 letters, digits, '_' and '-'")
-    if problem := schema_problem(function.parameters):
+    if problem := schema_problem(function.parameters, room):
         raise _wrong(path, f"the parameters of {function.name!r} are no schema: {problem}")
-    return function
+    return function, room - _parts(function.parameters)
 
 
 def _with_choice(functions: Mapping[str, Mapping[str, JsonValue]], choice: JsonValue) -> ToolOffer:
@@ -152,23 +160,31 @@ def _wrong(path: str, text: str) -> InvalidRequest:
     return InvalidRequest(f"{path}: {text}", code="INVALID_TOOLS", details=[{"Path": f"$.{path}", "Message": text}])
 
 
-def schema_problem(schema: Mapping[str, JsonValue]) -> str:
-    """Why `schema` cannot be checked against; "" when it can."""
+def schema_problem(schema: Mapping[str, JsonValue], room: int = MAX_UNFOLDED) -> str:
+    """Why `schema` cannot be checked against, or has more parts than there is `room` for; "" when it can."""
     # Loaded only where there are tools.
     from jsonschema_rs import ValidationError as Invalid
 
     try:
-        _unfolded(schema, schema, {}, ())
+        if _parts(schema) > room:
+            return "with its references written out, and with the other tools, it is too large"
         _validator(schema)
     except Invalid as error:
         return str(error.message)[:300]
     except (_TooMuch, ValueError) as error:
         return str(error)[:300]
+    except RecursionError:
+        return "with its references written out it is nested too deeply"
     return ""
 
 
 class _TooMuch(Exception):
     """A schema that may take for ever."""
+
+
+def _parts(schema: Mapping[str, JsonValue]) -> int:
+    """Errors: _TooMuch; RecursionError."""
+    return _unfolded(schema, schema, {}, ())
 
 
 def _unfolded(part: object, root: object, known: dict[str, int], way: tuple[str, ...]) -> int:
@@ -183,12 +199,18 @@ def _unfolded(part: object, root: object, known: dict[str, int], way: tuple[str,
         reference = part.get("$ref")
         if isinstance(reference, str):
             size += _unfolded_reference(reference, root, known, way)
-        size += sum(_unfolded(each, root, known, way) for name, each in part.items() if name != "$defs")
+        # Definitions too: a property may be named $defs, and then what is in it is looked at.
+        size += sum(_unfolded(each, root, known, way) for each in part.values()) + _PATTERN_PARTS * _patterns(part)
     elif isinstance(part, list):
         size += sum(_unfolded(each, root, known, way) for each in part)
     if size > MAX_UNFOLDED:
         raise _TooMuch("with its references written out it is too large")
     return size
+
+
+def _patterns(part: Mapping[str, object]) -> int:
+    by_name = part.get("patternProperties")
+    return ("pattern" in part) + (len(by_name) if isinstance(by_name, Mapping) else 0)
 
 
 def _unfolded_reference(reference: str, root: object, known: dict[str, int], way: tuple[str, ...]) -> int:
@@ -202,7 +224,7 @@ def _unfolded_reference(reference: str, root: object, known: dict[str, int], way
 
 
 def _target(reference: str, root: object) -> object:
-    if not reference.startswith("#/"):
+    if not reference.startswith("#/") or "%" in reference:
         raise _TooMuch(f"{reference!r} does not refer to a part of this schema, as #/$defs/name does")
     found: object = root
     for step in reference[2:].split("/"):
@@ -220,7 +242,9 @@ def _fetch_nothing(uri: str) -> None:
 def _validator(schema: Mapping[str, JsonValue]) -> "Draft202012Validator":
     from jsonschema_rs import Draft202012Validator, RegexOptions
 
-    return Draft202012Validator(dict(schema), retriever=_fetch_nothing, pattern_options=RegexOptions())
+    return Draft202012Validator(
+        dict(schema), retriever=_fetch_nothing, pattern_options=RegexOptions(size_limit=_PATTERN_BYTES)
+    )
 
 
 def weigh_calls(offer: ToolOffer, text: str) -> tuple[ToolCall, ...] | Refusal:
@@ -233,8 +257,8 @@ def weigh_calls(offer: ToolOffer, text: str) -> tuple[ToolCall, ...] | Refusal:
     ids = [call.id for call in read]
     if twice := [each for each in ids if ids.count(each) > 1]:
         return Refusal("TOOL_CALLS_INVALID", f"two tool calls have the id {twice[0]!r}")
-    refusals = (_refusal(offer, call) for call in read)
-    return next((refusal for refusal in refusals if refusal), read)
+    misnamed = next((refusal for call in read if (refusal := _misnamed(offer, call))), None)
+    return misnamed or _misfit(offer, read) or read
 
 
 def _read_calls(text: str) -> tuple[ToolCall, ...] | Refusal:
@@ -242,6 +266,8 @@ def _read_calls(text: str) -> tuple[ToolCall, ...] | Refusal:
         value = read_json(text.encode())
         require_sane(value)
         calls = TypeAdapter(list[ToolCall]).validate_python(value)
+        # What was written as text is only a value since it was read.
+        require_sane([call.arguments for call in calls])
     except ValidationError as error:
         first = error.errors()[0]
         return _invalid(f"{json_path(first['loc'])}: {first['msg']}")
@@ -256,26 +282,41 @@ def _invalid(why: str) -> Refusal:
     return Refusal("TOOL_CALLS_INVALID", f"/pup/tool_calls.json is no list of {{id, name, arguments}}: {why}")
 
 
-def _refusal(offer: ToolOffer, call: ToolCall) -> Refusal | None:
+def _misnamed(offer: ToolOffer, call: ToolCall) -> Refusal | None:
     if call.name not in offer.functions:
         known = ", ".join(sorted(offer.functions)) or "none"
         return Refusal("TOOL_NAME_INVALID", f"the node asked for a tool {call.name!r}; the request offers: {known}")
     if offer.only is not None and call.name != offer.only:
         text = f"the node asked for a tool {call.name!r}, but ToolChoice names {offer.only!r} alone"
         return Refusal("TOOL_NAME_INVALID", text)
-    parameters = offer.functions[call.name]["parameters"]
-    problem = _mismatch(parameters, call.arguments) if isinstance(parameters, dict) else ""
-    if problem:
-        text = f"the arguments of tool call {call.id!r} do not fit the parameters of {call.name!r}: {problem}"
-        return Refusal("TOOL_ARGUMENTS_INVALID", text)
     return None
 
 
-def _mismatch(schema: Mapping[str, JsonValue], arguments: Mapping[str, JsonValue]) -> str:
+def _misfit(offer: ToolOffer, calls: Sequence[ToolCall]) -> Refusal | None:
+    """Why the arguments of one of the calls, whose names are good, do not fit."""
+    schemas = {call.name: _parameters(offer, call.name) for call in calls}
+    parts = {name: _parts(schema) for name, schema in schemas.items()}
+    if sum(parts[call.name] * len(json.dumps(call.arguments)) for call in calls) > MAX_EFFORT:
+        text = "the arguments of the tool calls are too large to be checked against the parameters of their tools"
+        return Refusal("TOOL_ARGUMENTS_INVALID", text)
+    validators = {name: _validator(schema) for name, schema in schemas.items()}
+    for call in calls:
+        if problem := _mismatch(validators[call.name], call.arguments):
+            text = f"the arguments of tool call {call.id!r} do not fit the parameters of {call.name!r}: {problem}"
+            return Refusal("TOOL_ARGUMENTS_INVALID", text)
+    return None
+
+
+def _parameters(offer: ToolOffer, name: str) -> Mapping[str, JsonValue]:
+    parameters = offer.functions[name]["parameters"]
+    return parameters if isinstance(parameters, dict) else {}
+
+
+def _mismatch(validator: "Draft202012Validator", arguments: Mapping[str, JsonValue]) -> str:
     from jsonschema_rs import ValidationError as Invalid
 
     try:
-        _validator(schema).validate(dict(arguments))
+        validator.validate(dict(arguments))
     except Invalid as error:
         return f"{json_path(tuple(error.instance_path))}: {error.message}"[:300]
     return ""

@@ -142,10 +142,36 @@ def leading_far(steps: int) -> dict[str, Any]:
     }
 
 
+def nested_far(steps: int, depth: int) -> dict[str, Any]:
+    """A schema with a chain of references, each from deep below."""
+    parts: dict[str, Any] = {f"d{steps}": {}}
+    for n in range(steps):
+        part: dict[str, Any] = {"$ref": f"#/$defs/d{n + 1}"}
+        for _ in range(depth):
+            part = {"not": part}
+        parts[f"d{n}"] = part
+    return {"$defs": parts, "$ref": "#/$defs/d0"}
+
+
+def hidden(schema: dict[str, Any], name: str, property_name: str) -> dict[str, Any]:
+    """The schema's first definition, reached from a place, or by a spelling, that is easily overlooked."""
+    return {
+        "$defs": {**schema["$defs"], "%640": {}},
+        "properties": {property_name: {"$ref": f"#/$defs/{name}"}},
+    }
+
+
 @pytest.mark.parametrize(
     "schema",
     [
         leading_far(5000),
+        nested_far(31, 22),
+        hidden(doubling(40), "d0", "$defs"),
+        hidden(doubling(40), "%640", "a"),
+        {"$defs": {"ab": {"$ref": "#/$defs/ab"}, "a%62": {}}, "properties": {"a": {"$ref": "#/$defs/a%62"}}},
+        {"patternProperties": {f"{n}$": {} for n in range(1000)}},
+        {"anyOf": [{"pattern": f"{n}$"} for n in range(1000)]},
+        {"pattern": "(.{0,200}x){0,50}$"},
         {"$ref": "http://127.0.0.1:1/x"},
         {"$ref": "file:///etc/passwd"},
         {"$ref": "#"},
@@ -161,6 +187,31 @@ def leading_far(steps: int) -> dict[str, Any]:
 )
 def test_a_schema_that_could_lead_astray_or_take_for_ever_is_refused(schema: dict[str, Any]) -> None:
     assert schema_problem(schema)
+
+
+def test_the_schemas_of_an_offer_are_bounded_together() -> None:
+    def tools(count: int) -> list[Any]:
+        return [a_tool(f"t{n}", anyOf=[{"const": each} for each in range(500)]) for n in range(count)]
+
+    assert len(read_offer(tools(10), None).functions) == 10
+    with pytest.raises(InvalidRequest, match="with the other tools"):
+        read_offer(tools(64), None)
+
+
+def test_arguments_too_large_for_their_schema_are_refused_and_not_checked() -> None:
+    tool = a_tool("look", anyOf=[{"const": each} for each in range(5000)])
+    small, large = {"a": 1}, {f"{n}": "x" for n in range(20_000)}
+    offer = offered(tool, a_tool("listen"))
+    assert code_of(asked(offer, {"id": "1", "name": "look", "arguments": small})) == "TOOL_ARGUMENTS_INVALID"
+    refused = asked(offer, {"id": "1", "name": "look", "arguments": large})
+    assert "too large to be checked" in refused.message
+    assert not isinstance(asked(offer, {"id": "1", "name": "listen", "arguments": large}), Refusal)
+
+
+@pytest.mark.parametrize("value", ["\\u0000", "\\ud800"])
+def test_arguments_as_text_hold_nothing_that_others_must_not(value: str) -> None:
+    call = {"id": "1", "name": "listen", "arguments": f'{{"a": "{value}"}}'}
+    assert code_of(asked(offered(), call)) == "TOOL_CALLS_INVALID"
 
 
 def test_a_pattern_takes_linear_time() -> None:
