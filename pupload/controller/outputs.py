@@ -12,7 +12,8 @@ from pupload.controller.service import Service
 from pupload.controller.stores import Stores
 from pupload.db.runs import artifact_of
 from pupload.db.sql import SQL
-from pupload.errors import PuploadError
+from pupload.errors import InvalidRequest, PuploadError
+from pupload.flow.load import require_sane
 from pupload.flow.mime import extension_for, is_text
 from pupload.flow.plan import Edge
 from pupload.run.state import RunID
@@ -53,11 +54,14 @@ class Outputs:
             # The output is there all the same, at its URL.
             _LOG.warning("the value of edge %s is left out of an answer: %s", artifact.edge_name, error)
             return None
-        return _parsed(content, artifact.content_type)
+        return value_of(content, artifact.content_type)
 
 
-def _parsed(content: bytes, content_type: str) -> JsonValue:
-    """JSON as what it says, any other text as a text; None for what is neither after all."""
+def value_of(content: bytes, content_type: str) -> JsonValue:
+    """JSON as what it says, any other text as a text; None for what is neither after all.
+
+    JSON that no document may hold (too deep, half of a surrogate pair) is a text too: it is in its object as it is.
+    """
     try:
         text = content.decode()
     except UnicodeDecodeError:
@@ -66,7 +70,8 @@ def _parsed(content: bytes, content_type: str) -> JsonValue:
         return text
     try:
         value: JsonValue = json.loads(text)
-    except ValueError:
+        require_sane(value, most_characters=len(text))
+    except (ValueError, RecursionError, InvalidRequest):
         return text
     return value
 
