@@ -63,7 +63,11 @@ def read_input(value: JsonValue) -> GivenInput:
 def _tells_where(value: dict[str, JsonValue]) -> bool:
     members = {fold(name) for name in value}
     located = len(members & {"uri", "url"}) == 1 and len(members) == len(value) and members <= _MEMBERS
-    return located and all(isinstance(each, str) and each for name, each in value.items() if fold(name) != "name")
+    return located and all(_is_text(name, each) for name, each in value.items())
+
+
+def _is_text(member: str, value: JsonValue) -> bool:
+    return value is None or isinstance(value, str) if fold(member) == "name" else isinstance(value, str) and value != ""
 
 
 def _place(value: dict[str, JsonValue]) -> FileInput:

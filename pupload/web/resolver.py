@@ -21,7 +21,11 @@ class Resolver(AbstractResolver):
         Errors: OSError.
         """
         ask = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-        found = await asyncio.get_running_loop().run_in_executor(_THREADS, ask)
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(_THREADS, ask)
+        except UnicodeError as error:
+            # A part of the name is empty, or longer than a part can be: no machine was asked.
+            raise socket.gaierror(socket.EAI_NONAME, "no such name") from error
         return [
             ResolveResult(
                 hostname=host, host=str(place[0]), port=port, family=kind, proto=protocol, flags=socket.AI_NUMERICHOST

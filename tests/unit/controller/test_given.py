@@ -19,6 +19,8 @@ def test_an_object_of_uri_and_name_alone_says_where_a_file_is(value: Any) -> Non
         {},
         {"name": "x"},
         {"uri": "https://x/y", "other": 1},
+        {"uri": "https://x/y", "name": {}},
+        {"uri": "https://x/y", "name": 5},
         {"uri": 5},
         {"uri": ""},
         {"uri": None},
@@ -34,6 +36,11 @@ def test_every_other_value_is_a_document(value: Any) -> None:
     found = read_input(value)
     assert isinstance(found, Content)
     assert found.told == "application/json"
+
+
+def test_a_name_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="Name"):
+        read_input({"Uri": "https://x/y", "Name": "x" * 3000})
 
 
 def test_a_text_is_a_text_even_if_it_looks_like_a_url() -> None:

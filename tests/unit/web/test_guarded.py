@@ -82,6 +82,11 @@ async def test_a_name_that_resolves_to_this_machine_is_refused_at_the_connection
     assert server.seen == []
 
 
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..example", ".example"])
+async def test_a_name_that_cannot_be_asked_for_is_no_host(host: str) -> None:
+    assert await code_of(Web(), f"https://{host}/{SECRET}") == "URI_NOT_FETCHED"
+
+
 async def test_a_name_that_is_allowed_may_resolve_to_anything(
     server: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
