@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_CALLS = 64
 """Calls in one round."""
 MAX_UNFOLDED = 20_000
-"""Parts of all schemas of an offer with every reference written out: each may be looked at for each part of arguments."""
+"""Parts of all schemas of an offer, with references written out: each may be looked at for each part of arguments."""
 MAX_EFFORT = 200_000_000
 """Parts of the schema times characters of the arguments, of all calls of a round. The check is one call into the
 engine, and nothing else of this process runs meanwhile: this many take a few seconds."""
