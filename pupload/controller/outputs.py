@@ -15,7 +15,7 @@ from pupload.db.sql import SQL
 from pupload.errors import InvalidRequest, PuploadError
 from pupload.flow.load import require_sane
 from pupload.flow.mime import extension_for, is_text
-from pupload.flow.plan import Edge
+from pupload.flow.plan import Edge, NodeID
 from pupload.run.state import RunID
 from pupload.stores.base import Store
 
@@ -32,11 +32,15 @@ class Outputs:
         self._config, self._service, self._stores = config, service, stores
 
     async def of(self, run: FlowRun) -> dict[str, OutputAnswer]:
-        """The output of each edge that has one by now: what nobody reads in the flow, or a well of its own keeps."""
+        """The output of each edge that has one by now: what nobody reads in the flow, or a well of its own keeps.
+
+        Where only some nodes were asked for, also what these write.
+        """
         run_id = RunID(run.id)
         async with self._service.database.connection() as connection:
             plan = await self._service.plans.get(connection, run_id)
-            edges = [edge for edge in run.artifacts if plan.edges[Edge(edge)].output]
+            asked = {binding.edge for node in run.only_nodes for binding in plan.nodes[NodeID(node)].outputs}
+            edges = [edge for edge in run.artifacts if plan.edges[Edge(edge)].output or edge in asked]
             rows = await connection.fetch(SQL["artifacts_of_edges"], run_id, edges)
         small = [edge for edge in edges if self._is_small_text(run.artifacts[edge])][:_MOST_INLINE]
         stores = {row["edge"]: await self._stores.of_artifact(run_id, artifact_of(row)) for row in rows}

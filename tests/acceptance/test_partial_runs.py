@@ -14,6 +14,7 @@ def test_only_what_is_asked_for_runs_and_what_it_needs(visitor: Visitor) -> None
     assert run["Status"] == "COMPLETE", told(run)
     assert statuses(run) == {"n0": "COMPLETE", "n1": "COMPLETE", "n2": "SKIPPED"}
     assert (run["Progress"], run["Counts"]["Skipped"], run["Artifacts"].keys()) == (100.0, 1, {"e0", "e1", "e2"})
+    assert {edge: output["Value"] for edge, output in run["Outputs"].items()} == {"e2": "hello"}
     first = visitor.events(run["ID"])[0]
     assert (first.event, first.data["Data"]["Skipped"]) == ("run_started", ["n2"])
 
