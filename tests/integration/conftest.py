@@ -11,7 +11,7 @@ from tests.support.leaks import no_process_left, traces
 @pytest.fixture(scope="session")
 def plain_engine() -> Iterator[docker.APIClient]:
     """The engine, asked directly."""
-    client = docker.APIClient(version="auto")
+    client = docker.from_env().api
     yield client
     client.close()
 
