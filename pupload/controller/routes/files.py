@@ -19,6 +19,7 @@ from pupload.stores.saving import attachment
 _LOG = logging.getLogger(__name__)
 _PIECE_BYTES = 1024 * 1024
 _FORM = "multipart/form-data"
+_FIELDS = "application/x-www-form-urlencoded"
 
 
 async def post_file(request: web.Request) -> web.Response:
@@ -39,7 +40,8 @@ async def post_file(request: web.Request) -> web.Response:
 def _label_of(request: web.Request) -> Label:
     _, told = parse_content_disposition(request.headers.get(hdrs.CONTENT_DISPOSITION))
     name = query_text(request, "name") or content_disposition_filename(told) or ""
-    return Label(name, request.content_type)
+    # curl says this of every body that it is not told the type of.
+    return Label(name, "" if request.content_type == _FIELDS else request.content_type)
 
 
 async def _read_form(request: web.Request, spool: Spool, limit_bytes: int, name: str) -> Label:

@@ -302,6 +302,12 @@ async def test_a_file_is_of_the_type_that_its_sender_says_where_its_bytes_agree(
             assert response.headers["Content-Type"] == file["ContentType"] == type_
 
 
+async def test_what_curl_says_of_every_body_is_no_type(controller: ControllerUnderTest) -> None:
+    told = {"Content-Type": "application/x-www-form-urlencoded"}
+    file = await post_file(controller, bytes(range(256)), headers=told)
+    assert file["ContentType"] == "application/octet-stream"
+
+
 async def test_files_are_listed_page_by_page_and_removed(controller: ControllerUnderTest) -> None:
     made = [(await post_file(controller, b"%d" % number))["ID"] for number in range(3)]
     first = await controller.get(f"{FILES}?limit=2")
