@@ -2,25 +2,32 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from pupload.controller.intake import StoreOf
 from pupload.db.origins import is_run
+from pupload.errors import NotFound
 from pupload.flow.plan import Edge
 from pupload.run.state import Artifact
 from pupload.stores.base import Head, Store
 
+KeeperOf = Callable[[Artifact], Awaitable[Store]]
+"""The store that keeps an artifact. Errors: NotFound when there is none any more."""
+
 _MANY = 8
 
 
-async def existing(store_of: StoreOf, artifacts: Iterable[Artifact]) -> frozenset[Edge]:
+async def existing(keeper_of: KeeperOf, artifacts: Iterable[Artifact]) -> frozenset[Edge]:
     """The edges of those artifacts whose object is there as it was."""
-    groups: dict[tuple[str, str], list[Artifact]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[Artifact]] = defaultdict(list)
     for artifact in artifacts:
-        groups[artifact.store, artifact.key.partition("/")[0]].append(artifact)
+        groups[artifact.origin, artifact.store, artifact.key.partition("/")[0]].append(artifact)
     found = set[Edge]()
-    for (name, folder), group in groups.items():
-        heads = await _heads(await store_of(name), folder, [artifact.key for artifact in group])
+    for (_, _, folder), group in groups.items():
+        try:
+            store = await keeper_of(group[0])
+        except NotFound:
+            continue
+        heads = await _heads(store, folder, [artifact.key for artifact in group])
         found |= {artifact.edge for artifact in group if _is_same(artifact, heads.get(artifact.key))}
     return frozenset(found)
 

@@ -3,9 +3,11 @@
 An object that another run names stays until the last one that names it goes: see `pupload/db/origins.py`.
 """
 
+import json
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 
 import asyncpg
@@ -56,9 +58,8 @@ class Removal:
             borrowed = await connection.fetch(SQL["borrowed_objects"], run_id)
         await self._abandon(run_id)
         await self._remove(run_id, plan, keep=None)
-        await self._let_go(run_id, borrowed)
-        async with self._service.database.connection() as connection:
-            await connection.execute(SQL["delete_run"], run_id)
+        await self._let_go(borrowed)
+        await self._service.database.transact(lambda connection: _forget(connection, run_id, plan))
 
     async def _condemn(self, run_id: RunID) -> None:
         async with self._service.database.connection() as connection:
@@ -82,7 +83,7 @@ class Removal:
             stay = await self._named(run_id, found) if keep is None else keep
             await _delete(store, [key for key in found if key not in stay])
 
-    async def _let_go(self, run_id: RunID, borrowed: Iterable[asyncpg.Record]) -> None:
+    async def _let_go(self, borrowed: Iterable[asyncpg.Record]) -> None:
         """Remove what only this run still named of other runs' objects."""
         keys = defaultdict[tuple[str, str], list[str]](list)
         for row in borrowed:
@@ -90,7 +91,7 @@ class Removal:
                 keys[row["origin"], row["store"]].append(row["key"])
         for (origin, name), theirs in keys.items():
             stay = await self._named(origin, theirs)
-            await _delete(await self._stores.of_run(run_id, name), [key for key in theirs if key not in stay])
+            await _delete(await self._stores.of_owner(RunID(origin), name), [key for key in theirs if key not in stay])
 
     async def _named(self, origin: str, keys: Collection[str]) -> frozenset[str]:
         """Those of the origin's keys that a run which stays names."""
@@ -128,6 +129,11 @@ class Removal:
         async with self._service.database.connection() as connection:
             await connection.execute(SQL["mark_expired"], run_id, edge)
 
+    async def unneeded_stores(self) -> None:
+        """Ways into stores of removed runs in which nobody names anything any more."""
+        async with self._service.database.connection() as connection:
+            await connection.execute(SQL["forget_left_stores"])
+
     async def has_expired(self, run_id: RunID, edge: Edge) -> bool:
         """True for an edge whose object the run had for the time of its well."""
         async with self._service.database.connection() as connection:
@@ -135,12 +141,21 @@ class Removal:
 
     async def _remove_one(self, expiry: asyncpg.Record, under: str) -> None:
         """A key of the well's own may have been written again since, by a run that is to keep it."""
-        store, key = await self._stores.of_run(RunID(expiry["run_id"]), expiry["store"]), expiry["key"]
+        owner = RunID(expiry["origin"] or expiry["run_id"])
+        store, key = await self._stores.of_owner(owner, expiry["store"]), expiry["key"]
         if not key.startswith(under):
             head = await store.head(key)
             if head is None or head.etag != expiry["etag"] or head.modified > expiry["finished_at"] + _CLOCK_SKEW:
                 return
         await store.delete([key])
+
+
+async def _forget(connection: Connection, run_id: RunID, plan: Plan) -> None:
+    """The rows of the run go, but for how to reach what others name in the stores that it brought."""
+    if plan.stores:
+        declared = [json.dumps(asdict(store)) for store in plan.stores.values()]
+        await connection.execute(SQL["leave_stores"], run_id, list(plan.stores), declared)
+    await connection.execute(SQL["delete_run"], run_id)
 
 
 async def note_lifetimes(connection: Connection, step: Step) -> None:

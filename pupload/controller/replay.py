@@ -75,8 +75,7 @@ class Replays:
         """The nodes that do not run again, and the edges whose objects are there."""
         plan = prepared.plan
         known = {edge: artifact for edge, artifact in earlier.artifacts.items() if edge in plan.edges}
-        store_of = self._submission.store_of(earlier.definition, plan)
-        there = await existing(store_of, known.values())
+        there = await existing(self._submission.keeper_of(earlier.definition, plan), known.values())
         left = Earlier(earlier.statuses, frozenset(known), there.union(prepared.inputs))
         changed = edited_nodes(plan, earlier.plan) | _readers(plan, prepared.inputs) | _offered_anew(plan, wish)
         kept = kept_nodes(plan, left, to_run_again(plan, left, changed.union(_begin(plan, wish))))

@@ -71,8 +71,7 @@ class Steps:
         held = dict(_held(plan, cursor, wish))
         given = {edge: self._read(signed, edge, root, definition) for edge, signed in held.items()}
         behind = _behind(plan, cursor, given.keys() | anew)
-        store_of = self._submission.store_of(definition, plan)
-        there = await existing(store_of, given.values())
+        there = await existing(self._submission.keeper_of(definition, plan), given.values())
         _require_there(plan, cursor, given.keys() - there - anew)
         start = Start(
             definition,

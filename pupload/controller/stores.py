@@ -1,12 +1,14 @@
 """The stores of a run, by name: the server's own, and those that its flow declares, opened when first needed."""
 
 import asyncio
+import json
 from collections.abc import Iterable, Mapping
 
 from pupload.controller.plans import PlanCache
 from pupload.controller.secrets import SecretBox
 from pupload.db.origins import is_run
 from pupload.db.pool import Database
+from pupload.db.runs import no_such_run
 from pupload.db.sql import SQL
 from pupload.errors import Defect, NotFound
 from pupload.flow.plan import StorePlan
@@ -60,7 +62,10 @@ class Stores:
         async with self._database.connection() as connection:
             own = (await self._plans.get(connection, run_id)).stores.get(name)
             sealed = await connection.fetchval(SQL["load_secret"], run_id, name) if own else None
-        if own is not None and sealed is not None:
+        if own is not None:
+            if sealed is None:
+                # Its plan is remembered here, the run is not.
+                raise no_such_run(run_id)
             return await self.declared(own, self._box.open(sealed))
         if name not in self._server:
             raise Defect(f"run {run_id} names the store {name!r}, which this server does not have")
@@ -73,11 +78,23 @@ class Stores:
         """
         if not is_run(artifact.origin):
             return await self.of_run(run_id, artifact.store)
+        return await self.of_owner(RunID(artifact.origin), artifact.store)
+
+    async def of_owner(self, owner: RunID, name: str) -> Store:
+        """The store that `name` means, or meant, in a run whose objects others name, though it may be gone.
+
+        Errors: as `of_run`; NotFound when nobody names any object of it there.
+        """
         try:
-            return await self.of_run(RunID(artifact.origin), artifact.store)
+            return await self.of_run(owner, name)
         except NotFound:
-            # The owner is gone; a replay of it has its stores, and keeps its objects.
-            return await self.of_run(run_id, artifact.store)
+            async with self._database.connection() as connection:
+                left = await connection.fetchrow(SQL["left_store"], owner, name)
+            if left is not None:
+                return await self.declared(StorePlan(**json.loads(left["plan"])), self._box.open(left["encrypted"]))
+            if name not in self._server:
+                raise
+            return self._server[name]
 
     async def close(self) -> None:
         """Close what was opened for flows; the server's stores belong to who made them."""

@@ -9,14 +9,16 @@ from dataclasses import dataclass, field, replace
 from pupload.controller.accounts import Accounts
 from pupload.controller.attachments import Attachments
 from pupload.controller.callees import NamedFlows
+from pupload.controller.existing import KeeperOf
 from pupload.controller.ground import Ground
-from pupload.controller.intake import Intake, NewInputs, StoreOf, Taken
+from pupload.controller.intake import Intake, NewInputs, Taken
 from pupload.controller.objects import upload_key
 from pupload.controller.preparation import Preparation, Prepared
 from pupload.controller.service import Beginning
 from pupload.controller.uploads import Uploads
 from pupload.controller.webhooks import callback_of
 from pupload.controller.workers import unservable
+from pupload.db.origins import is_run
 from pupload.db.runs import Caller, NewRun, NewUpload
 from pupload.errors import InvalidRequest, PuploadError
 from pupload.flow.message import missing_message
@@ -183,10 +185,16 @@ class Submission:
             callees=callees,
         )
 
-    def store_of(self, definition: Definition, plan: Plan) -> StoreOf:
-        """The stores of a run of this definition, by name."""
+    def keeper_of(self, definition: Definition, plan: Plan) -> KeeperOf:
+        """The stores that keep what a run of this definition may begin with: its own, and those of other runs."""
         secrets = _secrets(definition.flow)
-        return lambda name: self._store(plan, secrets, name)
+
+        async def keeper(artifact: Artifact) -> Store:
+            if is_run(artifact.origin):
+                return await self._stores.of_owner(RunID(artifact.origin), artifact.store)
+            return await self._store(plan, secrets, artifact.store)
+
+        return keeper
 
     async def _require_servable(self, plan: Plan) -> None:
         if self._config.reject_unservable:

@@ -62,3 +62,22 @@ SELECT EXISTS (SELECT FROM expiries WHERE run_id = $1 AND edge = $2 AND due < no
 
 -- name: run_secrets
 SELECT store, encrypted FROM run_store_secrets WHERE run_id = $1;
+
+-- name: leave_stores
+-- In the transaction that removes the run: of the stores that it brought, those in which somebody names its objects.
+INSERT INTO left_stores (run_id, store, plan, encrypted)
+SELECT s.run_id, s.store, t.plan, s.encrypted
+FROM run_store_secrets s JOIN unnest($2::text[], $3::json[]) AS t(store, plan) ON t.store = s.store
+WHERE s.run_id = $1 AND EXISTS (SELECT FROM artifacts a WHERE a.origin = s.run_id AND a.store = s.store)
+ON CONFLICT DO NOTHING;
+
+-- name: left_store
+SELECT plan, encrypted FROM left_stores WHERE run_id = $1 AND store = $2;
+
+-- name: forget_left_stores
+-- What has expired is named no more, and its object may still have to go.
+DELETE FROM left_stores l
+WHERE NOT EXISTS (SELECT FROM artifacts a WHERE a.origin = l.run_id AND a.store = l.store)
+  AND NOT EXISTS (
+      SELECT FROM expiries e WHERE e.removed_at IS NULL AND e.origin = l.run_id AND e.store = l.store
+  );
