@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 from aiohttp import BodyPartReader, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.multipart import content_disposition_filename, parse_content_disposition
 
 from pupload.answers.uploads import FileAnswer, FilePage
@@ -55,7 +56,8 @@ async def _read_form(request: web.Request, spool: Spool, limit_bytes: int, name:
                 raise InvalidRequest("send one file at a time", code="ONE_FILE")
             found = Label(name or part.filename, part.headers.get(hdrs.CONTENT_TYPE, ""))
             await spool.fill(_pieces(part), limit_bytes)
-    except ValueError as error:
+    except (ValueError, RuntimeError, HttpProcessingError) as error:
+        # What the library finds wrong with a form has no class of its own.
         raise Malformed(f"the body is no {_FORM}: {error}") from error
     if found is None:
         raise InvalidRequest("the form has no file: send one part with a filename", code="ONE_FILE")
