@@ -7,18 +7,19 @@ steps, container exits) are returned, never raised.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 
 class PuploadError(Exception):
     """Base of all errors of ours. `str()` of it is the message that the user reads: what is wrong, and what to do."""
 
-    code: ClassVar[str] = "INTERNAL"
+    code: str = "INTERNAL"
+    """Names what went wrong, for programs; a raiser may give one of its own."""
 
     def __init__(self, message: str, *, code: str | None = None, details: Sequence[object] = ()) -> None:
         super().__init__(message)
         self.message = message
-        self.error_code = code or self.code
+        if code is not None:
+            self.code = code
         self.details = tuple(details)
 
 

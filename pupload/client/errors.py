@@ -92,7 +92,7 @@ class CallTimeout(Unavailable):
 
 
 class RunFailed(PuploadError):
-    """The run did not end well. `error_code`, `message` and `node_id` are the run's own; `run` is all of it."""
+    """The run did not end well. `code`, `message` and `node_id` are the run's own; `run` is all of it."""
 
     def __init__(self, run: FlowRun) -> None:
         reason = run.status_reason or run.status.lower()

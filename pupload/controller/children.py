@@ -74,7 +74,7 @@ class Children:
         except Unavailable:
             raise
         except PuploadError as error:
-            await self._end(call, _End(Reason.POLICY, error.error_code, f"the flow cannot be called: {error}"))
+            await self._end(call, _End(Reason.POLICY, error.code, f"the flow cannot be called: {error}"))
         except Exception as error:  # noqa: BLE001 - see below
             # It would come back for ever, and nobody would learn why nothing happens.
             _LOG.exception("node %s of run %s cannot call its flow", call.node, call.run_id)
@@ -145,7 +145,7 @@ class Children:
             try:
                 await self._end(call, end)
             except Gone as error:
-                await self._end(call, _End(Reason.TRANSFER, error.error_code, error.message))
+                await self._end(call, _End(Reason.TRANSFER, error.code, error.message))
         except NotFound:
             _LOG.info("run %s has ended, and its caller %s is gone", child["id"], call.run_id)
 
@@ -173,9 +173,9 @@ class Children:
                 await self._place(plan, call, each, child, there[each.port]) for each in outputs if each.port in there
             ]
         except Conflict as error:
-            return _End(Reason.POLICY, error.error_code, error.message)
+            return _End(Reason.POLICY, error.code, error.message)
         except CallerError as error:
-            return _End(Reason.TRANSFER, error.error_code, f"what run {child} wrote cannot be had: {error}")
+            return _End(Reason.TRANSFER, error.code, f"what run {child} wrote cannot be had: {error}")
         return _End(artifacts=tuple(placed), absent=tuple(each.edge for each in outputs if each.port not in there))
 
     async def _place(self, plan: Plan, call: Caller, output: Binding, child: RunID, artifact: Artifact) -> Artifact:

@@ -174,7 +174,7 @@ class Intake:
         try:
             return await self._files.find(account, file_id)
         except NotFound as error:
-            raise InvalidRequest(str(error), code=error.error_code) from error
+            raise InvalidRequest(str(error), code=error.code) from error
 
     async def _announce(self, new: NewInputs, arrived: Sequence[_Arrived]) -> None:
         async with self._database.connection() as connection:

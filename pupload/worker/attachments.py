@@ -44,8 +44,8 @@ async def _fetch(web: Web, spec: AttachmentSpec, folder: Path) -> None:
     try:
         digest = await _written(web, spec, path)
     except (InvalidRequest, TooLarge) as error:
-        forbidden = error.error_code == "URI_NOT_ALLOWED"
-        reason, final = Reason.POLICY if forbidden else Reason.TRANSFER, error.error_code != "URI_NOT_FETCHED"
+        forbidden = error.code == "URI_NOT_ALLOWED"
+        reason, final = Reason.POLICY if forbidden else Reason.TRANSFER, error.code != "URI_NOT_FETCHED"
         raise NodeFailure(reason, f"attachment {spec.name} did not arrive: {error}", final=final) from error
     found = digest.content_type()
     if spec.content_type not in {"", UNKNOWN} and not matches(found, [spec.content_type]):

@@ -110,7 +110,7 @@ def _render(
     request: web.Request, error: PuploadError, status: int, request_id: str, headers: dict[str, str]
 ) -> web.Response:
     body = {
-        "Code": error.error_code,
+        "Code": error.code,
         "Message": error.message,
         "Details": [each.wire() if isinstance(each, Document) else each for each in error.details],
         "RequestID": request_id,

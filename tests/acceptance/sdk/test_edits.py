@@ -15,7 +15,7 @@ def test_one_run_is_different(client: Client) -> None:
     assert (result.values, result.run.overrides["n1"]) == ({"e2": "a-*"}, {"Flags": {"mark": "*"}})
     with pytest.raises(Unprocessable) as raised:
         client.run(flow, {"e0": "a"}, overrides={"nobody.mark": "?"})
-    assert raised.value.error_code == "INVALID_OVERRIDE"
+    assert raised.value.code == "INVALID_OVERRIDE"
 
 
 def test_parameters_are_given_by_name(client: Client) -> None:

@@ -40,7 +40,7 @@ def test_a_failed_run_raises_only_when_asked_to(client: Client) -> None:
     assert result.status == "ERROR"
     with pytest.raises(RunFailed) as raised:
         result.raise_for_status()
-    assert (raised.value.error_code, raised.value.node_id) == ("NODE_EXIT", "bad")
+    assert (raised.value.code, raised.value.node_id) == ("NODE_EXIT", "bad")
     assert raised.value.run.node_state["bad"].exit_code == 3
 
 
@@ -58,7 +58,7 @@ def test_who_waits_no_longer_knows_which_run_goes_on(client: Client) -> None:
 def test_what_is_not_there_is_named(client: Client) -> None:
     with pytest.raises(UnknownThing) as raised:
         client.run("sdk-nobody")
-    assert (raised.value.error_code, bool(raised.value.request_id)) == ("FLOW_NOT_FOUND", True)
+    assert (raised.value.code, bool(raised.value.request_id)) == ("FLOW_NOT_FOUND", True)
 
 
 async def test_the_same_with_an_event_loop(system: System) -> None:

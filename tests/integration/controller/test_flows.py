@@ -69,7 +69,7 @@ async def refusal(controller: ControllerUnderTest, version: str, name: str = "re
     with pytest.raises((NotFound, InvalidRequest)) as caught:
         await controller.running.parts.flows.resolve(name, version)
     error: PuploadError = caught.value
-    return error.error_code
+    return error.code
 
 
 async def test_a_draft_comes_back_as_it_was_put(controller: ControllerUnderTest) -> None:

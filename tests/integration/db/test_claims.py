@@ -169,6 +169,6 @@ async def test_an_instance_that_was_replaced_while_it_waited_gets_nothing(desk: 
     await desk.create("run_1", a_plan("a: -> x"))
     with pytest.raises(Conflict) as refused:
         await desk.claim(worker, "old")
-    assert refused.value.error_code == "REPLACED"
+    assert refused.value.code == "REPLACED"
     assert await queued(desk) == ["run_1/a/1"]
     assert len(await desk.claim(worker, "new")) == 1

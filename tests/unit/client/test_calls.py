@@ -135,7 +135,7 @@ async def test_each_status_has_its_class(
         await client.get_run("run_1")
     error = raised.value
     assert type(error) is kind
-    assert (error.status, error.error_code, error.message) == (status, "THE_CODE", "the message")
+    assert (error.status, error.code, error.message) == (status, "THE_CODE", "the message")
     assert (error.details, error.request_id) == (({"Code": "A"},), "r-1")
 
 

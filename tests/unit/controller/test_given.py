@@ -93,7 +93,7 @@ def test_a_data_uri_holds_its_bytes_and_type(uri: str, content: bytes, told: str
 def test_a_bad_data_uri_is_refused(uri: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         read_data_uri(uri)
-    assert refused.value.error_code == "DATA_URI_INVALID"
+    assert refused.value.code == "DATA_URI_INVALID"
 
 
 @pytest.mark.parametrize(

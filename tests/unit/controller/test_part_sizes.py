@@ -26,7 +26,7 @@ def test_what_is_chosen_fits_every_store(size_bytes: int) -> None:
 def test_what_no_store_takes_is_refused(size_bytes: int, wish_bytes: int) -> None:
     with pytest.raises(InvalidRequest) as refused:
         part_size_for(size_bytes, wish_bytes)
-    assert refused.value.error_code == "PART_SIZE_REFUSED"
+    assert refused.value.code == "PART_SIZE_REFUSED"
 
 
 def test_a_wish_that_fits_is_granted() -> None:

@@ -33,7 +33,7 @@ def test_what_was_signed_comes_back() -> None:
 def test_a_reference_of_another_run_is_refused() -> None:
     with pytest.raises(Forbidden) as refused:
         REFERENCES.read(SIGNED, RunID("run_2"))
-    assert refused.value.error_code == "REFERENCE_OF_ANOTHER_RUN"
+    assert refused.value.code == "REFERENCE_OF_ANOTHER_RUN"
 
 
 def test_another_servers_reference_is_refused() -> None:

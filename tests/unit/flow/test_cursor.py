@@ -28,7 +28,7 @@ def test_all_that_remains_runs_at_once() -> None:
 def test_there_is_no_step_beyond_the_nodes(index: int) -> None:
     with pytest.raises(CallerError) as refused:
         cursor_at(a_plan(*chain(3)), index, remaining=False)
-    assert refused.value.error_code == "INVALID_STEP_INDEX"
+    assert refused.value.code == "INVALID_STEP_INDEX"
 
 
 def test_what_a_later_node_reads_must_be_brought() -> None:

@@ -35,7 +35,7 @@ def changed(given: dict[str, Any], body: dict[str, Any] = BODY) -> Plan:
 def problems(given: dict[str, Any], body: dict[str, Any] = BODY) -> list[dict[str, str]]:
     with pytest.raises(InvalidRequest) as refused:
         read_overrides(given, *read(body))
-    assert refused.value.error_code == "INVALID_OVERRIDE"
+    assert refused.value.code == "INVALID_OVERRIDE"
     return list(refused.value.details)  # type: ignore[arg-type]
 
 

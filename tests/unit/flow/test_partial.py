@@ -28,4 +28,4 @@ def test_what_could_be_done_without_is_made_all_the_same() -> None:
 def test_an_unknown_node_is_named_with_the_nearest() -> None:
     with pytest.raises(InvalidRequest, match=r"no node 'n9'; the nearest is 'n\d'") as refused:
         needed_for(a_plan(*chain(3)), ["n0", "n9"])
-    assert refused.value.error_code == "NODE_NOT_FOUND"
+    assert refused.value.code == "NODE_NOT_FOUND"

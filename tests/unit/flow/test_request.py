@@ -117,7 +117,7 @@ def test_no_message_changes_nothing() -> None:
 def test_a_message_that_has_no_one_place_is_refused(types: dict[str, list[str]], flow: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest) as refused:
         inputs_with_message(a_plan_of(types, **flow), {}, "hello")
-    assert refused.value.error_code == "AMBIGUOUS_MESSAGE"
+    assert refused.value.code == "AMBIGUOUS_MESSAGE"
 
 
 def test_an_edge_is_given_once() -> None:
@@ -149,7 +149,7 @@ def test_a_primary_input_without_a_source_must_come_with_the_call(
 def test_a_member_among_the_parameters_is_refused(name: str) -> None:
     with pytest.raises(CallerError, match="beside Parameters") as refused:
         refuse_reserved([], {"width": 1, name: "x"})
-    assert refused.value.error_code == "PARAMETER_NAME_RESERVED"
+    assert refused.value.code == "PARAMETER_NAME_RESERVED"
 
 
 def test_a_flow_may_call_its_parameter_as_it_likes() -> None:

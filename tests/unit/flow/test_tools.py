@@ -116,7 +116,7 @@ def test_only_the_named_tool_may_be_asked_for() -> None:
 def test_an_offer_of_a_wrong_shape_is_refused(tools: list[Any], choice: Any) -> None:
     with pytest.raises(InvalidRequest) as caught:
         read_offer(tools, choice)
-    assert caught.value.error_code == "INVALID_TOOLS"
+    assert caught.value.code == "INVALID_TOOLS"
 
 
 def test_a_schema_may_refer_to_its_own_parts() -> None:
@@ -225,7 +225,7 @@ def test_tools_that_no_node_takes_are_refused() -> None:
     for request in (RunRequest(tools=[a_tool()]), RunRequest(tool_choice="none")):
         with pytest.raises(CallerError) as caught:
             equipped(plan, request)
-        assert caught.value.error_code == "TOOLS_NOT_ENABLED"
+        assert caught.value.code == "TOOLS_NOT_ENABLED"
     assert equipped(plan, RunRequest()) is plan
 
 

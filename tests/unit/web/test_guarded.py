@@ -36,7 +36,7 @@ async def code_of(web: Web, url: str, limit_bytes: int = LIMIT) -> str:
     with pytest.raises(PuploadError) as refused:
         await fetched(web, url, limit_bytes)
     assert "verysecret" not in str(refused.value)
-    return refused.value.error_code
+    return refused.value.code
 
 
 def names(monkeypatch: pytest.MonkeyPatch, **addresses: str) -> None:
@@ -220,5 +220,5 @@ async def test_a_post_inward_is_refused(server: WebServer, monkeypatch: pytest.M
     for url in (server.url, "https://evil.example/hook"):
         with pytest.raises(InvalidRequest) as refused:
             await Web(Allowed()).post(url, b"", {})
-        assert refused.value.error_code == "URI_NOT_ALLOWED"
+        assert refused.value.code == "URI_NOT_ALLOWED"
     assert server.seen == []

@@ -64,7 +64,7 @@ REFUSED = [
 def test_a_url_that_leads_astray_is_refused_before_anything_is_asked(text: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         check_url(text, NOWHERE)
-    assert refused.value.error_code == "URI_NOT_ALLOWED"
+    assert refused.value.code == "URI_NOT_ALLOWED"
     assert "secret" not in str(refused.value)
 
 
