@@ -60,7 +60,7 @@ def _pulled(image: str) -> bool:
     print(f"looking for {image} in its registry", flush=True)
     try:
         with closing(docker.from_env(timeout=_REGISTRY_S)) as engine:
-            engine.api.inspect_distribution(image)
+            engine.api.inspect_distribution(image)  # type: ignore[no-untyped-call]
         with closing(docker.from_env(timeout=_PULL_S)) as engine:
             engine.images.pull(image)
     except (DockerException, requests.RequestException):

@@ -40,7 +40,7 @@ _CLOCK_SKEW = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class UploadSession:
     """An upload in parts. All parts have `part_size_bytes` but the last, which has what is left."""
 
     id: str
@@ -78,7 +78,7 @@ class Multiparts:
 
     async def begin(
         self, run_id: RunID, edge: Edge, size_bytes: int, part_size_bytes: int | None, content_type: str
-    ) -> Session:
+    ) -> UploadSession:
         """A session for an awaited edge.
 
         Errors: NotFound for an edge that awaits nothing; Conflict when it has its object; TooLarge; InvalidRequest
@@ -119,7 +119,7 @@ class Multiparts:
         if size_bytes > limit:
             raise TooLarge(f"edge {edge!r} takes at most {format_size(limit)}")
 
-    async def find(self, run_id: RunID, edge: Edge, session_id: str) -> Session:
+    async def find(self, run_id: RunID, edge: Edge, session_id: str) -> UploadSession:
         """The session.
 
         Errors: NotFound.
@@ -130,7 +130,7 @@ class Multiparts:
             raise NotFound(f"edge {edge!r} has no upload {session_id!r}", code="UPLOAD_NOT_FOUND")
         return _session(row)
 
-    async def sign(self, session: Session, numbers: Sequence[int]) -> dict[int, SignedRequest]:
+    async def sign(self, session: UploadSession, numbers: Sequence[int]) -> dict[int, SignedRequest]:
         """Where to put each of these parts, by its number.
 
         Errors: Conflict for a session that has ended; InvalidRequest for a number that it does not have.
@@ -150,7 +150,7 @@ class Multiparts:
             for number in numbers
         }
 
-    async def parts(self, session: Session) -> list[Part]:
+    async def parts(self, session: UploadSession) -> list[Part]:
         """The parts that are there; all of them once the upload is completed, none once it is aborted."""
         if session.state == "completed":
             numbers = range(1, session.part_count + 1)
@@ -162,7 +162,7 @@ class Multiparts:
         except NotFound:
             return []
 
-    async def complete(self, session: Session) -> None:
+    async def complete(self, session: UploadSession) -> None:
         """The object of all parts is that of the edge. Right when repeated, whatever became of the first time: who
         comes second waits for the first one, and takes over when that is gone.
 
@@ -182,7 +182,7 @@ class Multiparts:
             raise
 
     @asynccontextmanager
-    async def _held(self, session: Session) -> AsyncIterator[None]:
+    async def _held(self, session: UploadSession) -> AsyncIterator[None]:
         """Tell others, as long as the block, that somebody is at it: a large object takes its time."""
 
         async def hold() -> None:
@@ -198,7 +198,7 @@ class Multiparts:
             holding.cancel()
             await asyncio.wait([holding])
 
-    async def _complete(self, session: Session) -> None:
+    async def _complete(self, session: UploadSession) -> None:
         store = await self._store(session)
         upload = await self._uploads.find(session.run_id, session.edge)
         if upload is None:
@@ -207,7 +207,7 @@ class Multiparts:
         await self._uploads.settle(upload, await self._joined(store, session))
         await self._change("end_session", session.id, "completed")
 
-    async def _end_late(self, store: Store, session: Session) -> None:
+    async def _end_late(self, store: Store, session: UploadSession) -> None:
         """The edge awaits nothing: because this very upload had come, and its end was not noted, or another one."""
         head = await store.head(session.multipart.key)
         if head is None or not await self._uploads.is_accepted(session.run_id, session.edge, head):
@@ -215,7 +215,7 @@ class Multiparts:
             raise settled(session.edge)
         await self._change("end_session", session.id, "completed")
 
-    async def _joined(self, store: Store, session: Session) -> Head:
+    async def _joined(self, store: Store, session: UploadSession) -> Head:
         """The object of all parts; somebody may have made it, and been killed before that was noted."""
         if head := await _made(store, session):
             await store.abort_multipart(session.multipart)
@@ -231,7 +231,7 @@ class Multiparts:
             await self._change("end_session", session.id, "aborted")
             raise _ended() from gone
 
-    async def abort(self, session: Session) -> None:
+    async def abort(self, session: UploadSession) -> None:
         """Nothing is left of the upload but its row; one that has ended stays as it is.
 
         Errors: Conflict while it is being completed.
@@ -241,7 +241,7 @@ class Multiparts:
         elif (await self.find(session.run_id, session.edge, session.id)).state == "completing":
             raise Conflict("this upload is being completed", code="UPLOAD_COMPLETING")
 
-    async def _drop(self, session: Session) -> None:
+    async def _drop(self, session: UploadSession) -> None:
         await (await self._store(session)).abort_multipart(session.multipart)
         await self._change("end_session", session.id, "aborted")
 
@@ -265,7 +265,7 @@ class Multiparts:
             with alone("broken off upload of run", row["run_id"]):
                 await self.complete(_session(row))
 
-    async def _store(self, session: Session) -> Store:
+    async def _store(self, session: UploadSession) -> Store:
         return await self._stores.of_run(session.run_id, session.store)
 
     async def _change(self, statement: str, *how: object) -> bool:
@@ -293,7 +293,7 @@ def part_size_for(size_bytes: int, wish_bytes: int | None) -> int:
     return wish_bytes
 
 
-def _require_all(session: Session, parts: Sequence[Part]) -> None:
+def _require_all(session: UploadSession, parts: Sequence[Part]) -> None:
     arrived = {part.number for part in parts if part.size_bytes == session.part_bytes(part.number)}
     missing = [number for number in range(1, session.part_count + 1) if number not in arrived]
     if missing:
@@ -304,14 +304,14 @@ def _require_all(session: Session, parts: Sequence[Part]) -> None:
         )
 
 
-async def _made(store: Store, session: Session) -> Head | None:
+async def _made(store: Store, session: UploadSession) -> Head | None:
     head = await store.head(session.multipart.key)
     if head is None or head.size_bytes != session.size_bytes or head.modified < session.created_at - _CLOCK_SKEW:
         return None
     return head
 
 
-def _require_open(session: Session) -> None:
+def _require_open(session: UploadSession) -> None:
     if session.state not in {"open", "completing"}:
         raise _ended()
 
@@ -320,8 +320,8 @@ def _ended() -> Conflict:
     return Conflict("this upload has ended; begin another one", code="UPLOAD_ENDED")
 
 
-def _session(row: asyncpg.Record) -> Session:
-    return Session(
+def _session(row: asyncpg.Record) -> UploadSession:
+    return UploadSession(
         id=row["id"],
         run_id=RunID(row["run_id"]),
         edge=Edge(row["edge"]),

@@ -4,7 +4,7 @@ from aiohttp import web
 from pydantic import Field
 
 from pupload.answers.uploads import PartAnswer, SignedPart, SignedParts, UploadAnswer
-from pupload.controller.multipart import Session
+from pupload.controller.multipart import UploadSession
 from pupload.controller.routes.answering import answer, path_part, read_document
 from pupload.controller.routes.runs import run_id_of
 from pupload.controller.state import Parts, parts_of
@@ -71,18 +71,18 @@ async def abort_upload(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-async def _session(request: web.Request) -> tuple[Parts, Session]:
+async def _session(request: web.Request) -> tuple[Parts, UploadSession]:
     parts = parts_of(request)
     edge, upload = Edge(path_part(request, "edge")), path_part(request, "upload")
     return parts, await parts.multiparts.find(run_id_of(request), edge, upload)
 
 
-async def _seen(parts: Parts, session: Session) -> UploadAnswer:
+async def _seen(parts: Parts, session: UploadSession) -> UploadAnswer:
     there = await parts.multiparts.parts(session)
     return _shown(session, [PartAnswer(number=part.number, size=part.size_bytes) for part in there])
 
 
-def _shown(session: Session, there: list[PartAnswer]) -> UploadAnswer:
+def _shown(session: UploadSession, there: list[PartAnswer]) -> UploadAnswer:
     return UploadAnswer(
         id=session.id,
         run_id=session.run_id,

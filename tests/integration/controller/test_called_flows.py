@@ -62,14 +62,19 @@ async def work(worker: HandWorker) -> Assignment:
     return found
 
 
-async def test_a_called_flow_is_a_run_with_parent_and_root_and_its_output_is_the_callers(
-    controller: ControllerUnderTest,
-) -> None:
-    await keep(controller, "child", COPYING)
+async def a_call(controller: ControllerUnderTest, child: Json = COPYING) -> tuple[str, HandWorker, Assignment]:
+    """A run that calls a flow, and the attempt of the called run, held by a worker."""
+    await keep(controller, "child", child)
     await keep(controller, "parent", calling("flow/child"))
     parent = await start(controller, "parent", Inputs={"photo": "hello"})
     worker = await controller.worker()
-    assignment = await work(worker)
+    return parent, worker, await work(worker)
+
+
+async def test_a_called_flow_is_a_run_with_parent_and_root_and_its_output_is_the_callers(
+    controller: ControllerUnderTest,
+) -> None:
+    parent, worker, assignment = await a_call(controller)
     child = assignment.ref.run_id
     await copy(worker, assignment)
     run = await ended(controller, parent)
@@ -98,11 +103,7 @@ async def test_a_flow_may_call_one_that_calls_another(controller: ControllerUnde
 
 
 async def test_what_fails_below_fails_the_node_with_the_same_code_and_text(controller: ControllerUnderTest) -> None:
-    await keep(controller, "child", documents(a_flow(Name=""), a_def(MaxAttempts=1)))
-    await keep(controller, "parent", calling("flow/child"))
-    parent = await start(controller, "parent", Inputs={"photo": "hello"})
-    worker = await controller.worker()
-    assignment = await work(worker)
+    parent, worker, assignment = await a_call(controller, documents(a_flow(Name=""), a_def(MaxAttempts=1)))
     await worker.finish(assignment.ref, outcome="failed", reason="exit", message="it broke", exit_code=3)
     run = await ended(controller, parent)
     assert (run["Status"], run["Error"]["Code"], run["Error"]["NodeID"]) == ("ERROR", "NODE_EXIT", "call")
@@ -125,11 +126,7 @@ async def test_a_node_calls_its_flow_as_often_as_its_attempts_allow(controller: 
 
 
 async def test_who_stops_the_caller_stops_what_it_called(controller: ControllerUnderTest) -> None:
-    await keep(controller, "child", COPYING)
-    await keep(controller, "parent", calling("flow/child"))
-    parent = await start(controller, "parent", Inputs={"photo": "hello"})
-    worker = await controller.worker()
-    assignment = await work(worker)
+    parent, worker, assignment = await a_call(controller)
     await controller.post(f"/api/v1/runs/{parent}/cancel")
     stop = await until_found(lambda: _ordered_to_stop(worker, assignment))
     assert stop
@@ -249,11 +246,7 @@ async def test_a_draft_that_changed_since_is_not_called(controller: ControllerUn
 async def test_a_called_run_may_be_removed_and_its_result_stays_with_the_caller(
     controller: ControllerUnderTest,
 ) -> None:
-    await keep(controller, "child", COPYING)
-    await keep(controller, "parent", calling("flow/child"))
-    parent = await start(controller, "parent", Inputs={"photo": "hello"})
-    worker = await controller.worker()
-    assignment = await work(worker)
+    parent, worker, assignment = await a_call(controller)
     await copy(worker, assignment)
     await ended(controller, parent)
     for run_id, left in ((assignment.ref.run_id, [200, 200]), (parent, [404, 404])):

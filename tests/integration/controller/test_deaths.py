@@ -15,7 +15,7 @@ from yarl import URL
 from pupload.controller.calls import Call
 from pupload.controller.claims import KnownWorker
 from pupload.controller.files import Label
-from pupload.controller.multipart import Session
+from pupload.controller.multipart import UploadSession
 from pupload.db.pool import open_database
 from pupload.errors import Conflict
 from pupload.flow.load import PostedRun
@@ -241,7 +241,7 @@ async def an_upload(world: World, key: str = "") -> RunID:
     return await world.desk.parts.calls.start_posted(PostedRun.model_validate(body), Call())
 
 
-def begun(desk: Desk, run_id: RunID) -> Awaitable[Session]:
+def begun(desk: Desk, run_id: RunID) -> Awaitable[UploadSession]:
     return desk.parts.multiparts.begin(run_id, IN, 5 * MB + 3, 5 * MB, "text/plain")
 
 
@@ -287,7 +287,7 @@ async def test_an_upload_that_somebody_began_to_abort_is_never_completed(world: 
         await world.desk.parts.service.cancel(run_id)
 
 
-async def send(desk: Desk, session: Session) -> None:
+async def send(desk: Desk, session: UploadSession) -> None:
     """Both parts."""
     async with aiohttp.ClientSession() as http:
         for number, signed in (await desk.parts.multiparts.sign(session, [1, 2])).items():
