@@ -111,6 +111,45 @@ def try_out(
         raise typer.Exit(try_flow(remote, wishes, as_json=as_json))
 
 
+@app.command()
+def call(
+    flow: Annotated[str, typer.Argument(metavar="NAME", help="The flow's name.")],
+    *,
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", "-i", metavar="EDGE=FILE", help="A file to begin with.")
+    ] = None,
+    message: Annotated[str | None, typer.Option("--message", "-m", help="The text of the flow's main input.")] = None,
+    parameters: Annotated[
+        list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A parameter's value.")
+    ] = None,
+    outputs: Annotated[
+        list[str] | None, typer.Option("--output", "-o", metavar="EDGE=FILE", help="Where an edge's object goes.")
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option(help="production, draft or a number; otherwise production, else the newest.")
+    ] = None,
+    session: Annotated[str | None, typer.Option(help="The session to go on with.")] = None,
+    timeout: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Longest time for the run, as 90s or 15m.")
+    ] = None,
+    remote: Server = DEFAULT_URL,
+    stream: Annotated[bool, typer.Option("--stream/--wait", help="Show how it goes, or only what came of it.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the ended run as JSON.")] = False,
+) -> None:
+    """Runs a flow that the server keeps. Prints its outputs; how it goes is shown on standard error.
+
+    Ends as `pup test` does, and Ctrl-C cancels the run.
+    """
+    with reported():
+        from pupload.cli.call import Wish, call_flow
+
+        wish = Wish.read(
+            flow, inputs or [], parameters or [], outputs or [], message=message, version=version, session=session,
+            timeout=timeout,
+        )  # fmt: skip
+        raise typer.Exit(call_flow(remote, wish, quiet=not stream, as_json=as_json))
+
+
 @app.command("runs")
 def list_runs(
     remote: Server = DEFAULT_URL,

@@ -4,11 +4,11 @@ import asyncio
 import json
 import signal
 import sys
-import uuid
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 
@@ -43,19 +43,32 @@ def try_flow(url: str, wishes: Wishes, *, as_json: bool) -> ExitCode:
 
 async def conduct(url: str, wishes: Wishes, *, as_json: bool) -> ExitCode:
     """As `try_flow`, in a running event loop."""
-    out = sys.stderr if as_json else sys.stdout
-    show = Screen(Console(file=out, highlight=False)) if out.isatty() else Plain(out)
+    show = shown_on(sys.stderr if as_json else sys.stdout)
     async with AsyncClient(url) as client:
-        await _require_server(client)
-        trial = Trial(client, wishes, show)
-        with _interrupts(trial):
-            try:
-                run = await trial.run()
-            except asyncio.CancelledError:
-                return ExitCode.STOPPED
-    if as_json:
+        run = await seen_through(Trial(client, wishes, show))
+    if as_json and run is not None:
         sys.stdout.write(json.dumps(run.wire(), indent=2) + "\n")
-    return _EXIT_CODES.get(run.status, ExitCode.FAILED)
+    return exit_code_of_run(run)
+
+
+def shown_on(out: TextIO) -> Screen | Plain:
+    """What shows a run there."""
+    return Screen(Console(file=out, highlight=False)) if out.isatty() else Plain(out)
+
+
+async def seen_through(trial: "Trial") -> FlowRun | None:
+    """The ended run, None where nobody waited for its end; Ctrl-C cancels it."""
+    await _require_server(trial.client)
+    with _interrupts(trial):
+        try:
+            return await trial.run()
+        except asyncio.CancelledError:
+            return None
+
+
+def exit_code_of_run(run: FlowRun | None) -> ExitCode:
+    """What a command ends with whose run ended so."""
+    return ExitCode.STOPPED if run is None else _EXIT_CODES.get(run.status, ExitCode.FAILED)
 
 
 async def _require_server(client: AsyncClient) -> None:
@@ -98,15 +111,15 @@ class Trial:
 
         Errors: UsageError when the server finds the flow invalid; ApiError and ServerUnreachable.
         """
-        begun = await self._begin()
         with self.show:
+            begun = await self._begin()
             self.show.show(self.view)
             try:
                 await self._watch(begun)
             except (PuploadError, OSError):
                 await self._abandon()
                 raise
-            run = await self.client.get_run(begun.id)
+            run = await self.ended()
             self.view.settle(run)
             saved = await self._save(run) if run.status == RunStatus.COMPLETE else {}
         self.show.say(_ending(run, saved, self.client.base_url, self.wishes.results))
@@ -120,9 +133,17 @@ class Trial:
         self._cancelling = asyncio.create_task(self.client.cancel(self.run_id))
         return True
 
+    async def begun(self) -> FlowRun:
+        """The new run."""
+        return await self.client.test(self.wishes.flow, self.wishes.nodedefs)
+
+    async def ended(self) -> FlowRun:
+        """The run, which is over."""
+        return await self.client.get_run(self.run_id)
+
     async def _begin(self) -> FlowRun:
         try:
-            run = await self.client.test(self.wishes.flow, self.wishes.nodedefs, str(uuid.uuid4()))
+            run = await self.begun()
         except (BadRequest, Unprocessable) as error:
             raise UsageError(f"the server does not take the flow: {error.message}", details=error.details) from error
         self.run_id, self.view = run.id, RunView.of(run, self.wishes.nodes)

@@ -37,7 +37,7 @@ class Wishes:
         """
         body = read_file(path)
         flow, _, _ = load_documents(body, lenient=True)
-        files, targets = _pairs("-i", inputs), _pairs("-o", outputs)
+        files, targets = pairs("-i", inputs), pairs("-o", outputs)
         _require_inputs(awaited_edges(flow), files)
         _require_known("-o", targets, written_edges(flow))
         assert isinstance(body, dict)
@@ -80,16 +80,17 @@ def _distinct(edges: Iterable[str]) -> list[str]:
     return [edge for edge in dict.fromkeys(edges) if edge]
 
 
-def _pairs(option: str, given: list[str]) -> dict[str, Path]:
-    pairs: dict[str, Path] = {}
+def pairs(option: str, given: list[str]) -> dict[str, Path]:
+    """The file of each edge in the values of `option`. Errors: UsageError."""
+    files: dict[str, Path] = {}
     for text in given:
         edge, equals, path = text.partition("=")
         if not (edge and equals and path):
             raise UsageError(f"{option} {text}: write it as {option} EDGE=FILE")
-        if edge in pairs:
+        if edge in files:
             raise UsageError(f"{option} names the edge {edge!r} twice")
-        pairs[edge] = Path(path)
-    return pairs
+        files[edge] = Path(path)
+    return files
 
 
 def _require_inputs(awaited: list[str], files: dict[str, Path]) -> None:
@@ -98,6 +99,11 @@ def _require_inputs(awaited: list[str], files: dict[str, Path]) -> None:
     if missing:
         wanted = " ".join(f"-i {edge}=FILE" for edge in missing)
         raise UsageError(f"the flow awaits files for {', '.join(missing)}: add {wanted}")
+    require_files(files)
+
+
+def require_files(files: dict[str, Path]) -> None:
+    """Errors: UsageError naming those that are not there."""
     absent = [str(path) for path in files.values() if not path.is_file()]
     if absent:
         raise UsageError(f"no such file: {', '.join(absent)}")

@@ -54,7 +54,7 @@ def test_an_attachment_reaches_the_node(client: Client, strangers: WebServer) ->
     pictures = a_request(a_step(Inputs=[{"Name": "in", "Type": "image/png"}], Outputs=[{"Name": "out"}]))
     with pytest.raises(BadRequest) as raised:
         client.run(pictures, {"in": "x"}, attachments=[url])
-    assert raised.value.error_code == "NODE_MIME_INCOMPATIBLE"
+    assert raised.value.code == "NODE_MIME_INCOMPATIBLE"
 
 
 def test_an_awaited_file_is_uploaded_with_progress(client: Client, tmp_path: Path) -> None:
@@ -76,5 +76,5 @@ def test_a_large_file_goes_in_parts_and_is_gone_on_with(client: Client, tmp_path
     assert (begun.part_count, client.find_upload(job.id, "in", begun.id).parts) == (3, [])
     with Client(client.base_url) as elsewhere:
         elsewhere.upload(job.id, "in", file, seen.append, upload_id=begun.id)
-    assert (max(seen), job.wait(90).values) == (11 * MB, {"out": 11 * MB})
+    assert (max(seen), job.wait(90).values) == (11 * MB, {"out": f"{11 * MB}\n"})
     assert client.find_upload(job.id, "in", begun.id).status == "completed"

@@ -28,7 +28,7 @@ def test_all_that_remains_runs_at_once(client: Client) -> None:
     next(loop)
     loop.run_remaining()
     assert [step.ran for step in loop] == [["n1", "n2"]]
-    assert loop.result().values == {"e3": "a++"}
+    assert loop.result().values == {"e3": "a+++"}
 
 
 def test_a_flow_that_is_published_anew_meanwhile_is_told_of(client: Client) -> None:

@@ -42,7 +42,7 @@ def test_a_flow_may_be_a_file_or_a_model(client: Client, tmp_path: Path) -> None
     file.write_text(
         "Flow: {Nodes: [{ID: n, Uses: test/n, Inputs: [{Name: in, Edge: in}], Outputs: [{Name: out, Edge: out}]}]}\n"
         "NodeDefs: [{Publisher: test, Name: n, Image: pupload/busybox:latest, Tier: c-nano,"
-        " Command: {Exec: cp ${in} ${out}}}]\n"
+        " Command: {Exec: 'cp ${in} ${out}'}}]\n"
     )
     assert client.run(file, {"in": "of a file"}).values == {"out": "of a file"}
     flow, nodedefs, _ = load_file(file)
