@@ -104,7 +104,7 @@ class RunFailed(PuploadError):
 
 
 class ToolCallLimitError(PuploadError):
-    """A node asked the client more often than was allowed, and the run was stopped."""
+    """A node asked the client more often than was allowed, here or by the server, and the run was ended."""
 
     code = "TOOL_CALL_LIMIT"
 

@@ -43,6 +43,8 @@ class AsyncRunStream:
                     yield event
                 if event.type == ASKS and event.seq > self._answered:
                     await self._answer(event)
+                if self._answerer is not None and is_last(event):
+                    self._answerer.require_within(event)
 
     async def result(self) -> AsyncRunResult:
         """What came of the run, once it is over, or a PausedResult when it waits for the client."""

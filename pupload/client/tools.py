@@ -5,12 +5,13 @@ import inspect
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from pupload.answers.runs import ToolCallAnswer
+from pupload.answers.runs import RunEvent, ToolCallAnswer
 from pupload.client.errors import ToolCallLimitError
 from pupload.client.how import Json, ToolHandler
 from pupload.errors import CallerError
 
 MAX_ROUNDS = 10
+_SERVERS_LIMIT = "TOOL_ITERATION_LIMIT"
 
 
 class Answerer:
@@ -30,6 +31,12 @@ class Answerer:
             raise ToolCallLimitError(run_id, node_id, self._most)
         found = await asyncio.gather(*(self._answer(call) for call in calls))
         return {call.id: answer for call, answer in zip(calls, found, strict=True)}
+
+    def require_within(self, last: RunEvent) -> None:
+        """Errors: ToolCallLimitError where the run ended of the server's own limit."""
+        error = last.data.get("Error") or {}
+        if error.get("Code") == _SERVERS_LIMIT:
+            raise ToolCallLimitError(last.run_id, error["NodeID"], self._rounds[error["NodeID"]])
 
     async def _answer(self, call: ToolCallAnswer) -> Json:
         handler = self._handler

@@ -17,7 +17,7 @@ from pupload.client.errors import ApiError, CallTimeout, ServerUnreachable, api_
 CONNECT_S = 5.0
 CALL_S = 60.0
 """Longest time for a call with all its tries, unless told."""
-_AGAIN = frozenset({429, 502, 503, 504})
+_FAULTS = 500
 _NOTHING_DONE = 429
 _LEFT_BEHIND: list[aiohttp.ClientSession] = []
 """Sessions that a forked process has from its parent: letting go of them would disturb the parent's."""
@@ -159,7 +159,7 @@ def timeout_of(silence_s: float) -> aiohttp.ClientTimeout:
 
 def may_pass(error: ServerUnreachable | ApiError) -> bool:
     """True when the same call may go through later."""
-    return isinstance(error, ServerUnreachable) or error.status in _AGAIN
+    return isinstance(error, ServerUnreachable) or error.status == _NOTHING_DONE or error.status >= _FAULTS
 
 
 def _not_begun(error: ServerUnreachable | ApiError) -> bool:

@@ -46,7 +46,8 @@ def test_the_servers_own_limit_is_told_in_the_same_way(client: Client) -> None:
         client.run(FOR_EVER, tools=[WEATHER], tool_handler={"get_weather": get_weather})
     assert (raised.value.node_id, raised.value.rounds) == ("agent", 10)
     error = client.get_run(raised.value.run_id).error
-    assert error is not None and error.code == "TOOL_ITERATION_LIMIT"
+    assert error is not None
+    assert error.code == "TOOL_ITERATION_LIMIT"
 
 
 def test_a_function_that_fails_ends_the_run(client: Client) -> None:

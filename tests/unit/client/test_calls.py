@@ -57,6 +57,12 @@ async def test_a_call_that_may_be_repeated_is(server: FakeServer, client: AsyncC
     assert waits == [0.2, 0.4]
 
 
+@pytest.mark.parametrize("status", [500, 502, 503])
+async def test_a_fault_that_passes_is_not_seen(server: FakeServer, client: AsyncClient, status: int) -> None:
+    server.on("GET", "/api/v1/runs/run_1", says("", status), gives(RUN))
+    assert (await client.get_run("run_1")).id == "run_1"
+
+
 async def test_the_last_failure_is_raised_when_no_try_is_left(server: FakeServer, client: AsyncClient) -> None:
     server.on("GET", "/api/v1/runs/run_1", BUSY)
     with pytest.raises(ServerFault, match="later"):
