@@ -56,6 +56,7 @@ class Portal:
         """The items of `source`, each asked for when it is wanted; left early, `source` is closed."""
         with self._lock:
             thread = self._running()
+        thread.sources.append(source)
         try:
             while True:
                 try:
@@ -63,8 +64,9 @@ class Portal:
                 except StopAsyncIteration:
                     return
         finally:
-            # Where the loop is gone, so is what was open on it.
-            if self._thread is thread and thread.is_ours:
+            # A loop that ends closes what is open on it.
+            if self._thread is thread and thread.runs:
+                thread.sources.remove(source)
                 self.call(_closed(source))
 
     def close(self) -> None:
@@ -77,7 +79,7 @@ class Portal:
             thread.join()
 
     def _running(self) -> "LoopThread":
-        if self._thread is not None and not self._thread.is_ours:
+        if self._thread is not None and not self._thread.runs:
             _LEFT_BEHIND.append(self._thread)
             self._thread = None
         if self._thread is None:
@@ -90,18 +92,20 @@ class Portal:
 
 
 class LoopThread:
-    """A loop that runs in a thread, until it is told to stop."""
+    """A loop that runs in a thread, until it is told to stop. `sources` are what is being iterated on it."""
 
     def __init__(self, at_end: Callable[[], Awaitable[None]]) -> None:
         self.loop = asyncio.new_event_loop()
+        self.sources: list[AsyncIterator[Any]] = []
         self._pid, self._stopped = os.getpid(), False
-        self.thread = threading.Thread(target=_run, args=(self.loop, at_end), name="pupload-client", daemon=True)
+        told = (self.loop, self.sources, at_end)
+        self.thread = threading.Thread(target=_run, args=told, name="pupload-client", daemon=True)
         self.thread.start()
 
     @property
-    def is_ours(self) -> bool:
-        """False in a process that was forked since: it has the loop, but not the thread that runs it."""
-        return self._pid == os.getpid()
+    def runs(self) -> bool:
+        """False once it was told to stop, and in a process that was forked since: that has no such thread."""
+        return self._pid == os.getpid() and not self._stopped
 
     def end(self) -> None:
         """Stop, and return when that is done."""
@@ -110,14 +114,14 @@ class LoopThread:
 
     def stop(self) -> None:
         """Have the loop end. Right when repeated."""
-        if self.is_ours and not self._stopped:
+        if self.runs:
             self._stopped = True
             self.loop.call_soon_threadsafe(self.loop.stop)
 
     def join(self) -> None:
         """Returns when the thread has ended."""
         # The garbage collector may call this anywhere, on the loop's own thread too.
-        if self.is_ours and self.thread is not threading.current_thread():
+        if self._pid == os.getpid() and self.thread is not threading.current_thread():
             self.thread.join(_END_S)
 
 
@@ -147,22 +151,26 @@ class Errand(Generic[T]):
         return self._task.result()
 
 
-def _run(loop: asyncio.AbstractEventLoop, at_end: Callable[[], Awaitable[None]]) -> None:
+def _run(
+    loop: asyncio.AbstractEventLoop, sources: list[AsyncIterator[Any]], at_end: Callable[[], Awaitable[None]]
+) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
-        loop.run_until_complete(_end(at_end))
+        loop.run_until_complete(_end(sources, at_end))
         loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         loop.close()
 
 
-async def _end(at_end: Callable[[], Awaitable[None]]) -> None:
+async def _end(sources: list[AsyncIterator[Any]], at_end: Callable[[], Awaitable[None]]) -> None:
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
         task.cancel()
     await asyncio.gather(*left, return_exceptions=True)
-    await asyncio.get_running_loop().shutdown_asyncgens()
+    # From the outermost generator inwards: the loop by itself would close all at once, in no order.
+    for source in sources:
+        await _closed(source)
     await at_end()
 
 

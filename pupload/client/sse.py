@@ -3,7 +3,7 @@
 Source: WHATWG HTML, 9.2.6 Interpreting an event stream.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
 
@@ -38,7 +38,7 @@ class FrameReader:
         return Frame("\n".join(fields["data"]), fields.get("event", [""])[-1], fields.get("id", [""])[-1])
 
 
-async def frames(chunks: AsyncIterator[bytes]) -> AsyncIterator[Frame]:
+async def frames(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Frame, None]:
     """The frames in a body that comes in pieces of any size; an unfinished last one is dropped."""
     reader, rest = FrameReader(), b""
     async for chunk in chunks:

@@ -1,7 +1,8 @@
 """Events of runs, each once, however often the line breaks."""
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
 
 from pupload.answers.runs import RunEvent, RunSummary
 from pupload.client.errors import ApiError, ServerUnreachable
@@ -22,21 +23,24 @@ async def events_of(
     """The run's events from number `after` + 1 up to its end; with `types`, only those and the last one."""
     query = {"types": ",".join(types)} if types else {}
     call = Call("GET", path_of("runs", run_id, "events"), query, silence_s=SILENCE_S)
-    async for frame in _resumed(transport, call, after):
-        event = read(RunEvent, json.loads(frame.data))
-        yield event
-        if is_last(event):
-            return
+    # Each generator is closed by the one that reads it, so that a reader who leaves lets go of the connection at once.
+    async with aclosing(_resumed(transport, call, after)) as found:
+        async for frame in found:
+            event = read(RunEvent, json.loads(frame.data))
+            yield event
+            if is_last(event):
+                return
 
 
-async def _resumed(transport: Transport, call: Call, after: int) -> AsyncIterator[Frame]:
+async def _resumed(transport: Transport, call: Call, after: int) -> AsyncGenerator[Frame, None]:
     """Frames of a stream that ends only when the caller stops; the last id seen is where it goes on."""
     last, failures = after, 0
     while True:
         try:
-            async for frame in _frames(transport, call, last):
-                last, failures = int(frame.id or last), 0
-                yield frame
+            async with aclosing(_frames(transport, call, last)) as found:
+                async for frame in found:
+                    last, failures = int(frame.id or last), 0
+                    yield frame
             broken: ServerUnreachable | ApiError = ServerUnreachable(f"{transport.base_url} ended the stream early")
         except (ServerUnreachable, ApiError) as error:
             broken = error
@@ -46,11 +50,11 @@ async def _resumed(transport: Transport, call: Call, after: int) -> AsyncIterato
         await transport.backoff.wait(failures, broken.retry_after_s if isinstance(broken, ApiError) else 0.0)
 
 
-async def _frames(transport: Transport, call: Call, last: int) -> AsyncIterator[Frame]:
+async def _frames(transport: Transport, call: Call, last: int) -> AsyncGenerator[Frame, None]:
     headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": str(last)} if last else {})
     opened = Call(call.method, call.path, call.query, headers=headers, silence_s=call.silence_s)
-    async with transport.answer(opened) as response:
-        async for frame in frames(response.content.iter_any()):
+    async with transport.answer(opened) as response, aclosing(frames(response.content.iter_any())) as found:
+        async for frame in found:
             yield frame
 
 
