@@ -1,6 +1,7 @@
 """Calls of a flow: at once, waited for, streamed; by message, by parameters, given up half-way."""
 
 import json
+from datetime import datetime, timedelta
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ SLEEPS = 'sleep 60; printf late > "$OUTPUT_OUT"'
 @pytest.fixture
 def flow(visitor: Visitor, request: pytest.FixtureRequest) -> str:
     """The path of a flow that no other test has."""
-    return f"/api/v1/flows/{request.node.name}"
+    return f"/api/v1/flows/{request.function.__name__}"
 
 
 def keep(visitor: Visitor, flow: str, draft: Json) -> str:
@@ -90,6 +91,45 @@ def test_a_flow_is_called_by_its_parameters(visitor: Visitor, flow: str) -> None
     visitor.post(f"{runs}/sync", {}, status=422)
     refused = visitor.post(f"{runs}/sync", {"Parameters": {"word": "x", "attachments": []}}, status=400)
     assert refused["Error"]["Code"] == "PARAMETER_NAME_RESERVED"
+
+
+TWO_TEXTS = a_step(script="true", reads={"one": "one", "two": "two"})
+COUNTED = [{"Name": "count", "Type": "int", "Required": True}]
+
+
+@pytest.mark.parametrize(
+    ("draft", "wish", "code"),
+    [
+        (a_request(TWO_TEXTS), {"Message": "whose?"}, "AMBIGUOUS_MESSAGE"),
+        (a_request(DataWells=[{"Edge": "in", "Primary": True}]), {}, "MESSAGE_REQUIRED"),
+        (a_request(Parameters=COUNTED), {"Message": "hello"}, "INVALID_REQUEST"),
+        (a_request(Parameters=COUNTED), {"Message": "hello", "Parameters": {"count": "many"}}, "INVALID_REQUEST"),
+        (a_request(), {"Mesage": "hello"}, "INVALID_REQUEST"),
+    ],
+    ids=["ambiguous", "no message", "no parameter", "another type", "unknown member"],
+)
+def test_a_call_that_does_not_say_what_it_must_makes_no_run(
+    visitor: Visitor, flow: str, draft: Json, wish: Json, code: str
+) -> None:
+    runs = keep(visitor, flow, draft)
+    assert visitor.post(runs, wish, status=422)["Error"]["Code"] == code
+    assert visitor.get(f"/api/v1/runs?flow={flow.rpartition('/')[2]}")["Runs"] == []
+
+
+def test_a_run_is_a_record_of_its_call(visitor: Visitor, flow: str) -> None:
+    runs = keep(visitor, flow, a_request(a_step(), Parameters=[{"Name": "n", "Type": "int", "Default": 5}]))
+    wish = {"Message": "hello", "block_overrides": {"copy": {"max_attempts": 2}}}
+    made = call(visitor, f"{runs}/sync", wish, status=200)
+    run = visitor.run(made["ID"])
+    assert run["Inputs"]["in"]["Size"] == len("hello")
+    assert (run["Parameters"], run["Overrides"]) == ({"n": 5}, {"copy": {"MaxAttempts": 2}})
+    assert (run["FlowVersion"], run["ParentRunID"], run["RootRunID"]) == ("draft", "", run["ID"])
+    assert visitor.get(f"/api/v1/sessions/{run['SessionID']}")["Runs"][0]["ID"] == run["ID"]
+    created, started, finished = (
+        datetime.fromisoformat(run[f"{name}At"]) for name in ("Created", "Started", "Finished")
+    )
+    assert created <= started <= finished
+    assert run["DurationMS"] == (finished - started) // timedelta(milliseconds=1)
 
 
 def test_a_posted_flow_is_called_in_the_same_ways(visitor: Visitor) -> None:

@@ -86,3 +86,15 @@ def test_a_run_that_outlives_its_credits_is_ended_and_its_container_gone(
     )
     assert -30 < payer.get("/api/v1/account")["Balance"] <= 0
     assert priced_system.leftovers() == []
+
+
+def test_a_run_may_cost_no_more_than_its_request_allows(
+    priced_system: System, payer: Visitor, request: pytest.FixtureRequest
+) -> None:
+    credit(priced_system, request, "1000")
+    wish = {**a_request(a_source("long", "sleep 60", Tier="tiny")), "Budget": 1}
+    run = payer.ended(payer.post("/api/v1/runs", wish, status=202)["ID"])
+    assert (run["Status"], run["StatusReason"], run["Error"]["Code"]) == ("ERROR", "quota", "BUDGET_EXHAUSTED"), told(
+        run
+    )
+    assert payer.get("/api/v1/account")["Balance"] > 900

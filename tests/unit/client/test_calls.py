@@ -1,5 +1,7 @@
 """Calls: what is sent, what is repeated, what an answer means."""
 
+from typing import Any
+
 import pytest
 
 from pupload.client.backoff import Backoff
@@ -107,6 +109,13 @@ async def test_a_run_is_created_again_with_the_same_key(server: FakeServer, clie
     server.on("POST", "/api/v1/flow/test", breaks, gives(RUN))
     await client.test({}, [], "key-1")
     assert [asked.headers["Idempotency-Key"] for asked in server.asked] == ["key-1", "key-1"]
+
+
+async def test_who_does_not_wait_for_a_run_cannot_answer_its_questions(server: FakeServer, client: AsyncClient) -> None:
+    how: Any = {"tool_handler": print}
+    with pytest.raises(TypeError, match="tool_handler"):
+        await client.run_async("flow", **how)
+    assert server.asked == []
 
 
 async def test_a_refusal_is_not_repeated(server: FakeServer, client: AsyncClient) -> None:
