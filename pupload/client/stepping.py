@@ -67,7 +67,12 @@ class Loop:
         self._here: Place | None = None
         self._ahead: Place | None = Place()
         self._remaining = False
-        self.last: Step | None = None
+        self._last: Step | None = None
+
+    @property
+    def last(self) -> Step | None:
+        """The step that was taken last."""
+        return self._last
 
     def override(self, node: str, **parts: Unpack[OverrideParts]) -> None:
         """From now on the node runs with these; flags and variables are added to those that were said before.
@@ -124,14 +129,14 @@ class AsyncStepThrough(Loop):
         call = asked.call("/step", query={"types": "run_started"}, silence_s=SILENCE_S)
         event = await last_event(self._asking.transport, call)
         self._here, self._remaining = place, False
-        self.last = await self._taken(place, event)
-        return self.last
+        self._last = await self._taken(place, event)
+        return self._last
 
     async def result(self) -> AsyncRunResult:
         """What there is after the last step. Errors: CallerError before the first."""
-        if self.last is None:
+        if self._last is None:
             raise CallerError("no step was taken yet", code="NO_STEP")
-        return self._asking.told(await self._asking.seen(self.last.run.id))
+        return self._asking.told(await self._asking.seen(self._last.run.id))
 
     async def _taken(self, place: Place, event: RunEvent) -> Step:
         if event.type != STEP_PAUSED:
@@ -154,6 +159,6 @@ class AsyncStepThrough(Loop):
             "Overrides": overrides,
             "InputOverrides": plain(self._replaced),
             "RunRemaining": self._remaining,
-            "SessionID": self.last.run.session_id if self.last else None,
+            "SessionID": self._last.run.session_id if self._last else None,
         }
         return {name: value for name, value in said.items() if value}
