@@ -1,5 +1,6 @@
 """What the project's documents say of settings, limits and dependencies is what the code says."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from pupload.answers.runs import FlowRun
 from pupload.config import ControllerConfig, WorkerConfig
 from pupload.containers import spec
 
@@ -17,6 +19,7 @@ pytestmark = pytest.mark.unit
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
+HTTP = (ROOT / "docs/http.md").read_text()
 DEPENDENCIES = (ROOT / "docs/adr/0012-dependencies.md").read_text()
 
 
@@ -52,6 +55,11 @@ def rows_of(kind: type[ControllerConfig] | type[WorkerConfig]) -> list[str]:
 
 def setting_rows_in(text: str) -> list[str]:
     return re.findall(r"^\| `PUPLOAD_.*\|$", text, flags=re.MULTILINE)
+
+
+def test_the_run_that_is_shown_has_every_member_of_a_run() -> None:
+    shown = json.loads(HTTP[HTTP.index('{"ID": "run_') :].partition("```")[0])
+    assert FlowRun.model_validate(shown).wire() == shown
 
 
 def test_operations_tells_of_every_setting_as_it_is() -> None:
