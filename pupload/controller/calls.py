@@ -43,7 +43,9 @@ class Calls:
 
         Errors: as `Flows.resolve` and `Submission.start`.
         """
-        return await self._start(await self._flows.resolve(flow, request.version), request, call)
+        # First: the flow, or the session, may be gone since.
+        earlier = await self.earlier(call)
+        return earlier or await self._start(await self._flows.resolve(flow, request.version), request, call)
 
     async def start_posted(self, posted: PostedRun, call: Call) -> RunID:
         """The run of the flow that the request brings.
@@ -52,11 +54,20 @@ class Calls:
         """
         if posted.version is not None:
             raise InvalidRequest("Version picks one of a flow that is kept; leave it out beside Flow")
+        if earlier := await self.earlier(call):
+            return earlier
         defs = await self._flows.complete(posted.flow, posted.node_defs)
         return await self._start(Definition(posted.flow, defs), posted, call)
 
     async def _start(self, definition: Definition, request: RunRequest, call: Call) -> RunID:
         return await self.begin(Start(definition, request, called=True), call)
+
+    async def earlier(self, call: Call) -> RunID | None:
+        """The run that the same call made before.
+
+        Errors: Conflict when its key came with another request.
+        """
+        return await self._service.earlier(call.key, call.sha256)
 
     async def begin(self, start: Start, call: Call) -> RunID:
         """The run of this start, for who calls, in the session that the request names or in a new one.

@@ -61,7 +61,9 @@ class Replays:
             raise InvalidRequest("a replay runs what its run ran; leave out Version, or call the flow")
         if wish.from_ is not None and wish.failed_only:
             raise InvalidRequest("give From or FailedOnly, not both")
-        earlier = await self._earlier(run_id)
+        if same := await self._calls.earlier(call):
+            return same
+        earlier = await self._earlier(run_id, call.account)
         request = _merged(earlier, wish)
         prepared = await self._submission.prepare(earlier.definition, request)
         kept, edges = await self._kept(earlier, wish, prepared)
@@ -81,7 +83,7 @@ class Replays:
         kept = kept_nodes(plan, left, to_run_again(plan, left, changed.union(_begin(plan, wish))))
         return kept, kept_edges(plan, left, kept, prepared.inputs)
 
-    async def _earlier(self, run_id: RunID) -> _Earlier:
+    async def _earlier(self, run_id: RunID, account: str) -> _Earlier:
         async def read(connection: Connection) -> _Earlier:
             header = await connection.fetchrow(SQL["run_header"], run_id)
             if header is None:
@@ -103,7 +105,7 @@ class Replays:
                 header["root_run"],
                 plan,
                 Definition(self._with_secrets(flow, secrets), defs, header["flow_version"], header["digest"]),
-                _in_session(request, header["session_id"]),
+                _in_session(request, await connection.fetchrow(SQL["look_up_session"], header["session_id"], account)),
                 {NodeID(row["node_id"]): NodeStatus(row["status"]) for row in nodes},
                 {artifact.edge: artifact for artifact in artifacts},
             )
@@ -115,11 +117,12 @@ class Replays:
         return flow.model_copy(update={"stores": [_with_secret(store, secrets) for store in flow.stores]})
 
 
-def _in_session(request: RunRequest, session_id: str) -> RunRequest:
-    """The request as one that names the session that its run was in: what is kept was worked out there."""
-    if not session_id:
-        return request
-    return request.model_copy(update={"session_id": session_id})
+def _in_session(request: RunRequest, session: asyncpg.Record | None) -> RunRequest:
+    """The request as one that names the session that its run was in: what is kept was worked out there.
+
+    One that is gone, or is not the caller's, is no reason to refuse: the new run gets a session of its own.
+    """
+    return request.model_copy(update={"session_id": session["id"] if session else None})
 
 
 def _documents(text: str) -> tuple[Flow, Sequence[NodeDef]]:

@@ -287,3 +287,28 @@ async def test_progress_only_grows_and_is_whole_only_at_the_good_end(controller:
         seen.append((await controller.get(f"/api/v1/runs/{run['ID']}"))["Progress"])
     assert seen == sorted(set(seen))
     assert seen[-1] == 100
+
+
+async def removed(controller: ControllerUnderTest, path: str) -> None:
+    async with controller.http.delete(controller.url + path) as response:
+        assert response.status == 204, await response.text()
+
+
+async def test_the_same_call_finds_its_run_when_flow_and_session_are_gone(controller: ControllerUnderTest) -> None:
+    runs, worker = await keep(controller, COPYING), await controller.worker()
+    session = (await controller.post("/api/v1/sessions", {}, expect=201))["ID"]
+    call, once = {"Message": "hello", "SessionID": session}, {"Idempotency-Key": "once"}
+    run = await controller.post(runs, call, expect=202, headers=once)
+    await work(worker)
+    await removed(controller, "/api/v1/flows/copying")
+    await removed(controller, f"/api/v1/sessions/{session}")
+    assert (await controller.post(runs, call, expect=202, headers=once))["ID"] == run["ID"]
+
+
+async def test_a_run_whose_session_is_gone_runs_again_in_a_new_one(controller: ControllerUnderTest) -> None:
+    runs, worker = await keep(controller, COPYING), await controller.worker()
+    run = await controller.post(runs, {"Message": "hello"}, expect=202)
+    await work(worker)
+    await removed(controller, f"/api/v1/sessions/{run['SessionID']}")
+    again = await controller.post(f"/api/v1/runs/{run['ID']}/replay", {}, expect=202)
+    assert again["SessionID"] not in {"", run["SessionID"]}
