@@ -95,7 +95,8 @@ class Files:
         self, account: str, label: Label, digest: Digest, pieces: AsyncIterator[bytes], size_bytes: int
     ) -> File:
         file_id = new_file_id()
-        key = f"files/{file_id}"
+        # Where no key of a flow leads.
+        key = f".files/{file_id}"
         async with self._database.connection() as connection:
             await connection.execute(SQL["insert_file"], file_id, account, safe_name(label.name), key)
         try:

@@ -36,13 +36,18 @@ class LentFolder:
     until_done: bool = False
 
 
+def session_prefix(session_id: str) -> str:
+    """What the keys of the session's archives begin with: a place where no key of a flow leads."""
+    return f".sessions/{session_id}/"
+
+
 def folder_key(session_id: str, ref: AttemptRef, name: str) -> str:
     """The key that one attempt writes its folder to. What lies under the run's own prefix goes with the run.
 
     Errors: NotFound for a folder that the attempt is not lent.
     """
     if name == SESSION and session_id:
-        return f"{session_id}/{ref.run_id}/{ref.node_id}/{ref.attempt}.tar"
+        return f"{session_prefix(session_id)}{ref.run_id}/{ref.node_id}/{ref.attempt}.tar"
     if name == STATE:
         return f"{ref.run_id}/.folders/{ref.node_id}/{ref.attempt}.tar"
     raise NotFound(f"node {ref.node_id!r} is lent no folder {name!r}")

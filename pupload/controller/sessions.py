@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from pupload.answers.runs import RunSummary
 from pupload.answers.sessions import MessageAnswer, SessionAnswer, SessionPage, SessionSummary
 from pupload.config import ControllerConfig
-from pupload.controller.folders import SESSION, folder_key
+from pupload.controller.folders import SESSION, folder_key, session_prefix
 from pupload.controller.reconcile import alone
 from pupload.controller.service import Service
 from pupload.controller.stores import Stores
@@ -219,7 +219,7 @@ class Sessions:
             await connection.execute(SQL["delete_session"], session_id, self._grace)
 
     async def _archives(self, session_id: str) -> list[str]:
-        return [head.key async for head in self._stores.server(DEFAULT_STORE).list(f"{session_id}/")]
+        return [head.key async for head in self._stores.server(DEFAULT_STORE).list(session_prefix(session_id))]
 
     async def _delete(self, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), _DELETE_AT_ONCE):

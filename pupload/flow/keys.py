@@ -113,6 +113,8 @@ def _segment_problem(segment: str) -> str:
         return "it begins or ends with a slash, or has two in a row"
     if segment in (".", ".."):
         return f"{segment!r} would leave its place"
+    if segment.startswith("."):
+        return "a part that begins with a dot is the server's own"
     if len(segment.encode()) > MAX_SEGMENT_BYTES:
         return f"a part between slashes has at most {MAX_SEGMENT_BYTES} bytes"
     return ""

@@ -121,7 +121,7 @@ async def test_a_kept_file_is_the_input_without_a_copy(controller: ControllerUnd
     content, told = await input_of(controller, asking({"in": {"Uri": file["Uri"]}}))
     assert content == PNG
     assert (told["SHA256"], told["ContentType"]) == (file["SHA256"], "image/png")
-    assert await keys(store) == {f"files/{file['ID']}"}
+    assert await keys(store) == {f".files/{file['ID']}"}
 
 
 async def test_a_well_with_a_key_gets_a_copy_of_the_kept_file(controller: ControllerUnderTest, store: Store) -> None:
@@ -129,7 +129,7 @@ async def test_a_well_with_a_key_gets_a_copy_of_the_kept_file(controller: Contro
     content, told = await input_of(controller, asking({"in": {"Uri": file["Uri"]}}, Key="own/${RUN_ID}.txt"))
     assert content == b"abc"
     assert told["ObjectName"].startswith("own/run_")
-    assert await keys(store) == {f"files/{file['ID']}", told["ObjectName"]}
+    assert await keys(store) == {f".files/{file['ID']}", told["ObjectName"]}
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ async def test_a_removed_file_stays_as_long_as_a_run_is_made_of_it(
         assert response.status == 204
     await run_sql(controller, "UPDATE files SET used_at = now() - interval '1 year'")
     await look(controller)
-    assert await keys(store) == {f"files/{file['ID']}"}
+    assert await keys(store) == {f".files/{file['ID']}"}
     await controller.post(f"{RUNS}/{run['ID']}/cancel")
     async with controller.http.delete(f"{controller.url}{RUNS}/{run['ID']}") as response:
         assert response.status == 204
@@ -343,7 +343,7 @@ async def test_a_file_goes_when_nobody_has_used_it_for_its_retention(
 ) -> None:
     file = await post_file(controller, b"abc")
     await look(controller)
-    assert await keys(store) == {f"files/{file['ID']}"}
+    assert await keys(store) == {f".files/{file['ID']}"}
     await run_sql(controller, "UPDATE files SET used_at = now() - interval '1 year'")
     await look(controller)
     assert await keys(store) == set()
@@ -351,11 +351,11 @@ async def test_a_file_goes_when_nobody_has_used_it_for_its_retention(
 
 
 async def test_a_file_that_never_came_whole_is_removed(controller: ControllerUnderTest, store: Store) -> None:
-    await store.put("files/file_01", b"abc", "")
+    await store.put(".files/file_01", b"abc", "")
     async with controller.running.parts.service.database.connection() as connection:
-        await connection.execute(SQL["insert_file"], "file_01", "", "x", "files/file_01")
+        await connection.execute(SQL["insert_file"], "file_01", "", "x", ".files/file_01")
     await look(controller)
-    assert await keys(store) == {"files/file_01"}
+    assert await keys(store) == {".files/file_01"}
     await run_sql(controller, "UPDATE files SET used_at = now() - interval '1 day'")
     await look(controller)
     assert await keys(store) == set()
@@ -365,7 +365,7 @@ async def test_a_file_whose_object_is_gone_is_told_before_a_byte_is_sent(
     controller: ControllerUnderTest, store: Store
 ) -> None:
     file = await post_file(controller, b"abc")
-    await store.delete([f"files/{file['ID']}"])
+    await store.delete([f".files/{file['ID']}"])
     assert (await controller.get(f"{FILES}/{file['ID']}", expect=503))["Error"]["Code"] == "STORE_UNAVAILABLE"
 
 

@@ -60,7 +60,7 @@ async def delete(controller: ControllerUnderTest, session: str, *, expect: int) 
 
 
 async def keys(store: Store, session: str) -> list[str]:
-    return [head.key async for head in store.list(f"{session}/")]
+    return [head.key async for head in store.list(f".sessions/{session}/")]
 
 
 async def test_a_run_that_names_no_session_gets_one_of_its_own(controller: ControllerUnderTest) -> None:
@@ -255,6 +255,20 @@ async def test_only_the_newest_state_and_what_is_in_use_stay_in_the_store(
     await finish(worker, second, b"two")
     await controller.running.parts.sessions.old_archives()
     assert await keys(store, run["SessionID"]) == [new]
+
+
+async def test_what_a_well_keeps_by_session_is_no_archive_of_it(controller: ControllerUnderTest, store: Store) -> None:
+    worker = await controller.worker()
+    kept = {"Edge": "out", "Key": "${SESSION_ID}/${RUN_ID}.txt"}
+    run = await start(controller, {**FLOW, "Flow": {**FLOW["Flow"], "DataWells": [kept]}})
+    (assignment,) = await worker.claim()
+    folder = await changed(worker, assignment, b"one")
+    found = await worker.upload_output(assignment, b"abc", "text/plain")
+    await worker.finish(assignment.ref, outputs=[found], folders=[folder])
+    await controller.running.parts.sessions.old_archives()
+    assert await store.get(f"{run['SessionID']}/{run['ID']}.txt", 10) == b"abc"
+    await delete(controller, run["SessionID"], expect=204)
+    assert await store.get(f"{run['SessionID']}/{run['ID']}.txt", 10) == b"abc"
 
 
 async def test_what_was_asked_and_what_came_of_it_are_messages(controller: ControllerUnderTest) -> None:

@@ -57,6 +57,8 @@ def test_what_no_node_makes_has_attempt_0_and_still_a_value_for_every_variable()
         "a//b",
         ".",
         "a/./b",
+        ".files/file_1",
+        "a/.parts-1/1",
         "a\nb",
         "a\x00b",
         "",
@@ -73,7 +75,9 @@ def test_an_unsafe_or_unfinished_template_is_refused(template: str) -> None:
         render_key(template, VALUES)
 
 
-@pytest.mark.parametrize("value", ["..", "../../etc", "/etc", "a\nb", "x" * 300, "", "a//b", "a/..", "\u202e"])
+@pytest.mark.parametrize(
+    "value", ["..", ".sessions", "../../etc", "/etc", "a\nb", "x" * 300, "", "a//b", "a/..", "\u202e"]
+)
 def test_a_hostile_value_is_refused_after_it_was_put_in(value: str) -> None:
     with pytest.raises(InvalidRequest, match="not allowed"):
         render_key("${PARAM.album}/x", VALUES | {"PARAM.album": value})
