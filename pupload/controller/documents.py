@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from pupload.controller.secrets import SecretBox
 from pupload.document import fold
 from pupload.flow.load import FlowDocuments
-from pupload.flow.model import Flow, FlowStore
+from pupload.flow.model import Flow, FlowStore, is_secret
 from pupload.flow.nodedef import NodeDef
 
 Json = dict[str, Any]
@@ -82,4 +82,4 @@ def _account(store: FlowStore) -> str:
 
 
 def _secret_members(store: FlowStore) -> dict[str, JsonValue]:
-    return {name: value for name, value in store.params.items() if fold(name) == "secretkey"}
+    return {name: value for name, value in store.params.items() if is_secret(name)}

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from pupload.document import fold
-from pupload.flow.model import Flow
+from pupload.flow.model import Flow, is_secret
 from pupload.flow.nodedef import NodeDef
 
 HIDDEN = "(hidden)"
@@ -114,7 +113,4 @@ def _secrets(before: Flow, after: Flow) -> Iterator[Difference]:
 
 
 def _secret_of_stores(flow: Flow) -> dict[str, list[JsonValue]]:
-    return {
-        store.name: [value for name, value in store.params.items() if fold(name) == "secretkey"]
-        for store in flow.stores
-    }
+    return {store.name: [value for name, value in store.params.items() if is_secret(name)] for store in flow.stores}

@@ -39,6 +39,18 @@ class StoreParams(Given):
     secure: bool = True
 
 
+_SHOWN = StoreParams.members().keys() - {"secretkey"}
+
+
+def is_secret(param: str) -> bool:
+    """True for the secret of a store, and for whatever else may be one, misspelt.
+
+    >>> is_secret("secret_key"), is_secret("SecretAccessKey"), is_secret("Bucket")
+    (True, True, False)
+    """
+    return fold(param) not in _SHOWN
+
+
 class FlowStore(Given):
     """A store declared in the flow. `params` stay as they were given, so that a rule can judge them.
 
@@ -60,7 +72,7 @@ class FlowStore(Given):
 
     @field_serializer("params")
     def _without_secrets(self, params: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in params.items() if fold(name) != "secretkey"}
+        return {name: value for name, value in params.items() if not is_secret(name)}
 
 
 class DataWell(Given):

@@ -250,6 +250,12 @@ async def test_a_secret_is_kept_sealed_and_works(controller: ControllerUnderTest
     assert not any("hush" in str(list(row.values())) for row in rows)
 
 
+async def test_what_may_be_a_misspelt_secret_is_not_told_either(controller: ControllerUnderTest) -> None:
+    answered = await put(controller, a_secret_draft(None, SecretAccessKey="hush-hush"))
+    assert "hush-hush" not in str(answered)
+    assert "hush-hush" not in str(await controller.get(FLOW))
+
+
 async def test_a_draft_that_was_read_and_put_again_keeps_its_secret(controller: ControllerUnderTest) -> None:
     await put(controller, a_secret_draft())
     got = await controller.get(FLOW)
