@@ -165,7 +165,7 @@ def wait_asked(headers: Mapping[str, str], now: datetime) -> float:
     text = next((value.strip() for name, value in headers.items() if name.lower() == "retry-after"), "")
     if text.isascii() and text.isdecimal():
         return float(text[:9])
-    with suppress(ValueError):
+    with suppress(ValueError, OverflowError):
         at = parsedate_to_datetime(text)
         return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())
     return 0.0

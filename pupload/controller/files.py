@@ -181,11 +181,12 @@ def new_file_id() -> str:
 def safe_name(name: str) -> str:
     """What a client may be told as the name of a file: the last part of a path, nothing that cannot be seen.
 
-    >>> safe_name("..\\\\photos/cat\\n.png"), safe_name("/")
-    ('cat.png', 'file')
+    >>> safe_name("..\\\\photos/cat\\n.png"), safe_name("/"), safe_name("a/..")
+    ('cat.png', 'file', 'file')
     """
     last = name.replace("\\", "/").rpartition("/")[2]
-    return "".join(character for character in last if character.isprintable()).strip()[:_NAME_LENGTH] or "file"
+    plain = "".join(character for character in last if character.isprintable()).strip()[:_NAME_LENGTH]
+    return plain if plain.strip(".") else "file"
 
 
 def _file(row: asyncpg.Record) -> File:

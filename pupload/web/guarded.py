@@ -109,7 +109,7 @@ class Web:
         location = response.headers.get("Location", "")
         try:
             there = url.join(URL(location, encoded=True))
-        except ValueError as error:
+        except (ValueError, IndexError) as error:
             raise refused(f"{shown(url)} redirects to what is no URL") from error
         return check_url(str(there), self.allowed)
 

@@ -70,7 +70,8 @@ def _parsed(text: str) -> URL:
         if url.raw_user is not None or url.raw_password is not None:
             raise refused(f"{url.scheme}://{url.raw_host}: a URL here has no user or password")
         _ = url.port  # parsed when first asked for
-    except ValueError as error:
+    except (ValueError, IndexError) as error:
+        # The parser knows nothing of some odd places of brackets.
         raise refused("that is no URL; give one as https://example.com/file.png") from error
     return url
 

@@ -43,6 +43,7 @@ def test_a_receiver_that_is_gone_is_not_tried_again() -> None:
         ("9" * 400, 999_999_999.0),
         ("", 0.0),
         ("soon", 0.0),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", 0.0),
         ("-5", 0.0),
         ("²", 0.0),
     ],

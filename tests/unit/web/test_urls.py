@@ -9,6 +9,8 @@ from pupload.web.urls import check_url
 NOWHERE = Allowed()
 
 REFUSED = [
+    "https://[2]h@",
+    "https://[]@/secret",
     "",
     "file.png",
     "//example.com/x",
