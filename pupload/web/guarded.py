@@ -108,10 +108,10 @@ class Web:
     def _next(self, url: URL, response: aiohttp.ClientResponse) -> URL:
         location = response.headers.get("Location", "")
         try:
-            there = url.join(URL(location, encoded=True))
+            there = str(url.join(URL(location, encoded=True)))
         except (ValueError, IndexError) as error:
             raise refused(f"{shown(url)} redirects to what is no URL") from error
-        return check_url(str(there), self.allowed)
+        return check_url(there, self.allowed)
 
     def _session(self, url: URL) -> aiohttp.ClientSession:
         """A session for one request: a connection that is kept would be kept with what it was checked for."""

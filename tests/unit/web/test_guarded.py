@@ -126,6 +126,7 @@ async def test_redirects_are_followed_a_few_times(server: WebServer, web: Web) -
         "//10.0.0.1/x?verysecret",
         "http://0x7f.0.0.1:{port}/",
         "//[2]verysecret@",
+        "//example.com:verysecret",
     ],
 )
 async def test_a_redirect_inward_is_refused_and_nobody_is_asked(server: WebServer, web: Web, target: str) -> None:
