@@ -149,7 +149,7 @@ class ControllerConfig(_Settings):
         if not self.beat_s < self.fence_s < self.lease_s:
             problems.append("beat_s < fence_s < lease_s must hold, or two workers could run one attempt")
         if self.host not in {"127.0.0.1", "::1", "localhost"}:
-            problems.append("host: only a loopback address is allowed, there are no API keys yet")
+            problems.append("host: only a loopback address is allowed: API keys have no rights of their own yet")
         if problems:
             raise ValueError("; ".join(problems))
         return self

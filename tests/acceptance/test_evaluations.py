@@ -56,6 +56,13 @@ def test_evaluations_follow_a_run_by_themselves(visitor: Visitor, judged: str) -
     visitor.eventually(lambda: [each["Status"] for each in evals(visitor, run)] == ["done"])
 
 
+def test_a_waited_for_answer_names_the_evaluations_that_follow(visitor: Visitor, judged: str) -> None:
+    run = call(visitor, f"{judged}/sync", 200)
+    (found,) = run["Evals"]
+    assert (found["Name"], found["Status"] in {"pending", "done"}) == ("length", True)
+    visitor.eventually(lambda: [each["Status"] for each in evals(visitor, run)] == ["done"])
+
+
 def test_a_failing_evaluation_changes_nothing_of_the_run(visitor: Visitor, judged: str) -> None:
     run = call(visitor, f"{judged}/sync", 200, evalOptions={"RunMode": "block", "Runs": ["broken"]})
     (found,) = run["Evals"]

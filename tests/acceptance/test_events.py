@@ -108,6 +108,8 @@ def test_a_stream_tells_only_the_types_that_are_asked_for_and_the_end(visitor: V
     found = visitor.events(run["ID"], "?types=node_started,node_completed")
     assert found == [frame for frame in frames if frame.event in wanted | TERMINAL]
     assert [frame.event for frame in visitor.events(run["ID"], "?types=node_failed")] == ["run_completed"]
+    by_another_name = visitor.events(run["ID"], "?stream_events=node_started")
+    assert {frame.event for frame in by_another_name} == {"node_started", "run_completed"}
     error = visitor.ask("GET", f"/api/v1/runs/{run['ID']}/events?types=nonsense", status=422).json()["Error"]
     assert "nonsense" in error["Message"]
 

@@ -106,8 +106,9 @@ async def _cancel(parts: Parts, begun: Awaitable[Begun]) -> None:
 
 
 async def _evals(parts: Parts, run_id: RunID, wish: RunRequest, wait_s: float) -> list[EvalAnswer]:
-    """What the evaluations found, where the caller waits for them too."""
-    return (await parts.evaluations.settled(run_id, wait_s)).evals if mode_of(wish.evals) == "block" else []
+    """What the evaluations found by now, or, where the caller waits for them too, at their end."""
+    waited = mode_of(wish.evals) == "block"
+    return (await (parts.evaluations.settled(run_id, wait_s) if waited else parts.evaluations.of_run(run_id))).evals
 
 
 async def _answered(parts: Parts, run_id: RunID, evals: list[EvalAnswer], *, only_outputs: bool) -> web.Response:

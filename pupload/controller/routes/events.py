@@ -108,11 +108,12 @@ def _after(request: web.Request) -> int:
 
 
 def types_of(request: web.Request) -> frozenset[str]:
-    """The types that `?types=` names.
+    """The types that `?types=` names, or `?stream_events=`.
 
     Errors: InvalidRequest.
     """
-    asked = frozenset(filter(None, request.query.get("types", "").split(",")))
+    named = request.query.get("types") or request.query.get("stream_events", "")
+    asked = frozenset(filter(None, named.split(",")))
     if unknown := asked - set(RecordType):
         raise InvalidRequest(f"there is no event type {min(unknown)!r}; there are {', '.join(RecordType)}")
     return asked

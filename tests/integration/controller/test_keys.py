@@ -112,6 +112,15 @@ async def test_only_a_digest_is_kept(controller: ControllerUnderTest) -> None:
     assert (listed.name, listed.account) == ("first", f"acc_{listed.id}")
 
 
+async def test_to_revoke_the_last_key_opens_nothing(database_dsn: str, store: Store, tmp_path: Path) -> None:
+    async with a_controller(database_dsn, store, tmp_path) as controller:
+        await a_key(controller)
+        async with controller.running.parts.service.database.connection() as connection:
+            await revoke_key(connection, "first")
+    async with a_controller(database_dsn, store, tmp_path) as controller:
+        assert await asked(controller, {}) == 401
+
+
 async def test_keys_are_wanted_from_the_first_one_on(database_dsn: str, store: Store, tmp_path: Path) -> None:
     async with a_controller(database_dsn, store, tmp_path) as controller:
         assert await asked(controller, {}) == 200
