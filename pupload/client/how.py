@@ -22,10 +22,13 @@ Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Js
 Input: TypeAlias = Json | bytes | Path | FileInput | FileAnswer
 """What an edge may begin with: a value, or a file: its bytes, its path here, its URL, or one that the server keeps."""
 
-FlowLike = Path | Flow | FlowDocuments | Mapping[str, Json]
+Written: TypeAlias = Mapping[str, object]
+"""A document as it is written in JSON. The server says what is wrong with it."""
+
+FlowLike = Path | Flow | FlowDocuments | Written
 """A flow: a file of `{Flow, NodeDefs}`, such a mapping, a mapping that is the flow itself, or a model of either."""
 
-NodeDefLike = NodeDef | Mapping[str, Json]
+NodeDefLike = NodeDef | Written
 
 ToolHandler: TypeAlias = (
     Callable[[ToolCallAnswer], Json | Awaitable[Json]] | Mapping[str, Callable[..., Json | Awaitable[Json]]]
@@ -47,7 +50,7 @@ class How(TypedDict, total=False):
     version: str | int | None
     session_id: str | None
     trace: bool | None
-    tools: Sequence[Mapping[str, Json]] | None
+    tools: Sequence[Written] | None
     tool_choice: Json
     callback_url: str | None
     callback_events: Sequence[str] | None

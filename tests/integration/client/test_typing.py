@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from mypy import api
 
+from tests.acceptance.sdk.test_docs import PROGRAM
+
 pytestmark = pytest.mark.integration
 
 RIGHT = """
@@ -40,12 +42,12 @@ def wrong(client: Client) -> None:
 """
 
 
-def problems(tmp_path: Path, program: str) -> list[int]:
+def problems(tmp_path: Path, program: str, *more: str) -> list[int]:
     """The lines in which the type checker finds something."""
     file = tmp_path / "program.py"
     file.write_text(program)
     options = ["--strict", "--no-error-summary", "--cache-dir", str(tmp_path / "cache"), "--follow-imports", "silent"]
-    said, complaints, _ = api.run([*options, str(file)])
+    said, complaints, _ = api.run([*options, *more, str(file)])
     assert complaints == ""
     return [int(line.split(":")[1]) for line in said.splitlines() if ": error:" in line]
 
@@ -53,3 +55,7 @@ def problems(tmp_path: Path, program: str) -> list[int]:
 def test_right_calls_are_taken_and_wrong_ones_refused(tmp_path: Path) -> None:
     assert problems(tmp_path, RIGHT) == []
     assert problems(tmp_path, WRONG) == [5, 6, 7, 8, 9, 10]
+
+
+def test_the_page_about_it_is_rightly_typed(tmp_path: Path) -> None:
+    assert problems(tmp_path, PROGRAM, "--allow-any-generics") == []
