@@ -10,7 +10,7 @@ from pupload.answers.evals import EvalAnswer
 from pupload.answers.runs import AnsweredRun, FlowRun, OutputMap
 from pupload.answers.uploads import FileAnswer
 from pupload.client.files import AsyncFiles
-from pupload.client.how import FlowLike, How, Input, Json, documents, members_of, plain
+from pupload.client.how import FlowLike, How, Input, Json, documents, members_of, plain, refuse_nodedefs
 from pupload.client.reading import path_of, read
 from pupload.client.results import AsyncPausedResult, AsyncRunResult, is_paused
 from pupload.client.runs import RunCalls
@@ -48,6 +48,7 @@ class Asking:
     async def for_flow(self, flow: str | FlowLike, inputs: Mapping[str, Input] | None, how: How) -> Asked:
         """The request for a run of a flow, its files sent. Errors: TypeError; Malformed; as any call."""
         if isinstance(flow, str):
+            refuse_nodedefs(how)
             return await self.at(path_of("flows", flow, "runs"), {}, inputs, how)
         return await self.at(path_of("runs"), documents(flow, how.get("nodedefs") or ()), inputs, how)
 
@@ -79,8 +80,9 @@ class Asking:
     async def ended(self, asked: Asked) -> AsyncRunResult:
         """What came of the run, once it is over or waits for the client."""
         run = read(AnsweredRun, await self.transport.json(asked.call("/sync", silence_s=_WAITED_FOR_S)))
-        whole = is_over(run) and not asked.waits_for_evals
-        return self.told(run) if whole or is_paused(run) else await self.awaited(run.id, evals=asked.waits_for_evals)
+        if is_paused(run) or (is_over(run) and not _is_pending(run.evals)):
+            return self.told(run)
+        return await self.awaited(run.id, evals=asked.waits_for_evals)
 
     async def awaited(self, run_id: str, *, evals: bool = False) -> AsyncRunResult:
         """What came of a run that there is, once it is over or waits for the client."""
@@ -101,7 +103,7 @@ class Asking:
 
     async def _judged(self, run_id: str) -> list[EvalAnswer]:
         found = await self.runs.evals(run_id)
-        while any(each.status == "pending" for each in found):
+        while _is_pending(found):
             await self.transport.backoff.sleep(_LOOK_S)
             found = await self.runs.evals(run_id)
         return found
@@ -122,3 +124,8 @@ class Asking:
             return await self.awaited(run.id)
 
         return AsyncPausedResult(run, self.runs, go_on)
+
+
+def _is_pending(evals: list[EvalAnswer]) -> bool:
+    """True while an evaluation is still to come."""
+    return any(each.status == "pending" for each in evals)

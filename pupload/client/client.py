@@ -15,7 +15,7 @@ from pupload.client.errors import ApiError, CallTimeout
 from pupload.client.files import AsyncFiles
 from pupload.client.flows import FlowCalls
 from pupload.client.following import AsyncRunStream
-from pupload.client.how import FlowLike, How, Input, Json, NodeDefLike, ToolHandler, documents
+from pupload.client.how import FlowLike, How, Input, Json, NodeDefLike, ToolHandler, documents, refuse_nodedefs
 from pupload.client.jobs import AsyncJob
 from pupload.client.reading import path_of, read, rows
 from pupload.client.results import AsyncRunResult
@@ -174,6 +174,7 @@ class AsyncClient(FlowCalls, RunCalls):
 
         With `from_node` that node and all after it run, with `failed_only` what failed; with neither, everything.
         """
+        refuse_nodedefs(how)
         begins: dict[str, Json] = {"From": from_node} if from_node else {}
         begins |= {"FailedOnly": True} if failed_only else {}
         asked = await self._asking.at(path_of("runs", run_id, "replay"), begins, inputs, how)

@@ -64,8 +64,8 @@ class AsyncRunStream:
         self._answered = event.seq
         try:
             await self._send(event.node_id, self._answerer, rows(ToolCallAnswer, event.data, "ToolCalls"))
-        except BaseException:
-            # Nobody will answer any more.
+        except Exception:
+            # Nobody will answer any more. Who was only interrupted may still, by `resume`.
             await self._asking.runs.cancel(self.run_id)
             raise
 

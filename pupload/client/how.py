@@ -90,6 +90,12 @@ def members_of(how: How) -> dict[str, Json]:
     return {pascal(name): plain(value) for name, value in said.items() if name not in _NOT_IN_THE_BODY}
 
 
+def refuse_nodedefs(how: How) -> None:
+    """Errors: TypeError where definitions are given beside a flow that is kept, which has its own."""
+    if how.get("nodedefs"):
+        raise TypeError("nodedefs come with a flow that is not kept; see put_nodedef for those that all flows share")
+
+
 def _attachment(given: Attachment | str) -> Attachment:
     return Attachment(uri=given) if isinstance(given, str) else given
 

@@ -8,7 +8,7 @@ from pupload.answers.evals import EvalAnswer, RunEvals
 from pupload.answers.runs import FlowRun, LogRecord, RunEvent, RunPage
 from pupload.answers.traces import RunTrace
 from pupload.answers.uploads import UploadAnswer
-from pupload.client.errors import NotAwaited
+from pupload.client.errors import ApiError, NotAwaited
 from pupload.client.how import Json, plain
 from pupload.client.parts import ONE_PUT_BYTES, PartUploads
 from pupload.client.reading import path_of, query_of, read, rows
@@ -128,7 +128,11 @@ class RunCalls:
             await put_piece(self._transport.session(), urls[edge], Piece.whole(path), progress)
 
         await self._transport.repeated(once)
-        await self.complete_upload(run_id, edge)
+        try:
+            await self.complete_upload(run_id, edge)
+        except ApiError:
+            # Only a hint: the server finds the upload by itself, and may have done so before.
+            return
 
     async def _begun_upload(
         self, run_id: str, edge: str, path: Path, part_size: int | None, upload_id: str | None

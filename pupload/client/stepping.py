@@ -7,7 +7,7 @@ from typing import Unpack
 
 from pupload.answers.runs import FlowRun, RunEvent, StepPaused
 from pupload.client.asking import Asked, Asking
-from pupload.client.how import How, Input, Json, OverrideParts, plain
+from pupload.client.how import How, Input, Json, OverrideParts, plain, refuse_nodedefs
 from pupload.client.reading import path_of, read
 from pupload.client.results import AsyncRunResult
 from pupload.client.streams import SILENCE_S, last_event
@@ -110,6 +110,7 @@ class AsyncStepThrough(Loop):
 
     def __init__(self, asking: Asking, flow: str, inputs: Mapping[str, Input] | None, how: How) -> None:
         super().__init__()
+        refuse_nodedefs(how)
         self._asking, self._flow, self._inputs, self._how = asking, flow, inputs, how
         self._first: Asked | None = None
         for name, value in (how.get("overrides") or {}).items():

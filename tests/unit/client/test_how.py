@@ -100,3 +100,12 @@ async def test_files_from_here_are_kept_before_the_run_is_asked_for(
     assert (two.query, two.body) == ({}, b"45")
     file = {"Uri": "file://file_1"}
     assert run.json == {"Inputs": {"a": file, "b": file, "c": {"Uri": "https://x"}, "d": {"rows": [1]}, "e": "t"}}
+
+
+async def test_definitions_beside_a_flow_that_is_kept_are_refused(client: AsyncClient) -> None:
+    with pytest.raises(TypeError, match="put_nodedef"):
+        await client.run("f", nodedefs=[DEF])
+    with pytest.raises(TypeError, match="put_nodedef"):
+        client.step_through("f", nodedefs=[DEF])
+    with pytest.raises(TypeError, match="put_nodedef"):
+        await client.replay("run_1", nodedefs=[DEF])

@@ -106,7 +106,8 @@ async def test_a_small_file_goes_in_one_piece_to_a_fresh_url(
     server.on("GET", "/api/v1/runs/run_1", *(gives(RUN | {"WaitingURLs": [url]}) for url in urls))
     server.on("PUT", "/whole/1", breaks)
     server.on("PUT", "/whole/2", says("", 200))
-    server.on("POST", f"{UPLOADS}/complete", gives(RUN))
+    late = gives({"Error": {"Code": "ALREADY_UPLOADED", "Message": "it is there"}}, 409)
+    server.on("POST", f"{UPLOADS}/complete", late)
     await client.upload("run_1", "in", source)
     assert put(server)["/whole/2"] == CONTENT
 

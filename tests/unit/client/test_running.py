@@ -90,9 +90,9 @@ async def test_a_job_is_waited_for_no_longer_than_said(server: FakeServer, clien
 async def test_evaluations_are_waited_for_when_asked(
     server: FakeServer, client: AsyncClient, waits: list[float]
 ) -> None:
-    server.on("POST", f"{RUNS}/sync", gives(DONE))
     ends(server, event(9, "run_completed"))
     pending, done = ({"Name": "sharp", "Status": status} for status in ("pending", "done"))
+    server.on("POST", f"{RUNS}/sync", gives(DONE | {"Evals": [pending]}))
     server.on("GET", f"{RUN_1}/evals", gives({"Evals": [pending]}), gives({"Evals": [done]}))
     result = await client.run("f", evals=EvalsWish(run_mode="block"))
     assert [(each.name, each.status) for each in result.evals] == [("sharp", "done")]
