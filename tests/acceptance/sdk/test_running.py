@@ -1,5 +1,7 @@
 """Flows run from Python: waited for, left alone, failed, cancelled, too slow."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,12 @@ async def test_the_same_with_an_event_loop(system: System) -> None:
         job = await client.run_async(a_request(a_step()), {"in": "again"})
         assert [event.type async for event in job.events()][-1] == "run_completed"
         assert (await job.wait()).values == {"out": "again"}
+
+
+def test_a_kept_flow_is_called_from_a_terminal(client: Client, tmp_path: Path) -> None:
+    flow = published(client, "sdk-terminal", a_step(script='echo a line; tr a-z A-Z < "$INPUT_IN" > "$OUTPUT_OUT"'))
+    (tmp_path / "in.txt").write_text("hello")
+    command = [sys.executable, "-m", "pupload.cli.main", "call", flow, "-i", "in=in.txt", "--remote", client.base_url]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False)
+    assert (done.returncode, done.stdout) == (0, "HELLO\n")
+    assert "copy | a line" in done.stderr
