@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, JsonValue, TypeAdapter, ValidationError
 
@@ -26,9 +26,12 @@ MAX_CALLS = 64
 """Calls in one round."""
 MAX_UNFOLDED = 20_000
 """Parts of all schemas of an offer, with references written out: each may be looked at for each part of arguments."""
+MAX_UNFOLDED_DEPTH = 200
+"""Parts within parts, with references written out: far beyond any use, and well within what can be followed."""
 MAX_EFFORT = 200_000_000
 """Parts of the schema times characters of the arguments, of all calls of a round. The check is one call into the
 engine, and nothing else of this process runs meanwhile: this many take a few seconds."""
+_TOO_DEEP = "with its references written out it is nested too deeply"
 _PATTERN_PARTS = 100
 """What a pattern counts for, as it takes so much longer to read than any other part."""
 _PATTERN_BYTES = 2 * 1024 * 1024
@@ -174,7 +177,7 @@ def schema_problem(schema: Mapping[str, JsonValue], room: int = MAX_UNFOLDED) ->
     except (_TooMuch, ValueError) as error:
         return str(error)[:300]
     except RecursionError:
-        return "with its references written out it is nested too deeply"
+        return _TOO_DEEP
     return ""
 
 
@@ -184,28 +187,39 @@ class _TooMuch(Exception):
 
 def _parts(schema: Mapping[str, JsonValue]) -> int:
     """Errors: _TooMuch; RecursionError."""
-    return _unfolded(schema, schema, {}, ())
+    return _unfolded(schema, schema, {}, ()).size
 
 
-def _unfolded(part: object, root: object, known: dict[str, int], way: tuple[str, ...]) -> int:
-    """How many parts `part` has with its references written out.
+class _Extent(NamedTuple):
+    """How many parts there are with all references written out, and how deeply they are nested."""
+
+    size: int
+    depth: int
+
+
+def _unfolded(part: object, root: object, known: dict[str, _Extent], way: tuple[str, ...]) -> _Extent:
+    """The extent of `part`.
 
     Errors: _TooMuch.
     """
-    size = 1
+    size, within = 1, list[_Extent]()
     if isinstance(part, Mapping):
         if rebasing := _REBASING & part.keys():
             raise _TooMuch(f"{min(rebasing)} is not taken here; refer to parts by #/$defs/…")
         reference = part.get("$ref")
         if isinstance(reference, str):
-            size += _unfolded_reference(reference, root, known, way)
+            within.append(_unfolded_reference(reference, root, known, way))
         # Definitions too: a property may be named $defs, and then what is in it is looked at.
-        size += sum(_unfolded(each, root, known, way) for each in part.values()) + _PATTERN_PARTS * _patterns(part)
+        within.extend(_unfolded(each, root, known, way) for each in part.values())
+        size += _PATTERN_PARTS * _patterns(part)
     elif isinstance(part, list):
-        size += sum(_unfolded(each, root, known, way) for each in part)
-    if size > MAX_UNFOLDED:
+        within.extend(_unfolded(each, root, known, way) for each in part)
+    extent = _Extent(size + sum(each.size for each in within), 1 + max((each.depth for each in within), default=0))
+    if extent.size > MAX_UNFOLDED:
         raise _TooMuch("with its references written out it is too large")
-    return size
+    if extent.depth > MAX_UNFOLDED_DEPTH:
+        raise _TooMuch(_TOO_DEEP)
+    return extent
 
 
 def _patterns(part: Mapping[str, object]) -> int:
@@ -213,7 +227,7 @@ def _patterns(part: Mapping[str, object]) -> int:
     return ("pattern" in part) + (len(by_name) if isinstance(by_name, Mapping) else 0)
 
 
-def _unfolded_reference(reference: str, root: object, known: dict[str, int], way: tuple[str, ...]) -> int:
+def _unfolded_reference(reference: str, root: object, known: dict[str, _Extent], way: tuple[str, ...]) -> _Extent:
     if len(way) > MAX_DEPTH:
         raise _TooMuch("its references lead too far")
     if reference in way:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import requests
 
 from pupload.client import Attachment, BadRequest, Client, FileInput, Input, NotAwaited
 from tests.support.shell_steps import a_request, a_source, a_step
@@ -66,6 +67,13 @@ def test_an_awaited_file_is_uploaded_with_progress(client: Client, tmp_path: Pat
     assert seen[-1] == 3000
     with pytest.raises(NotAwaited):
         client.upload(job.id, "in", tmp_path / "in.bin")
+
+
+def test_a_webhook_well_is_posted_to(client: Client) -> None:
+    job = client.run_async(a_request(a_step(), DataWells=[{"Edge": "in", "Source": "webhook"}]))
+    (awaited,) = job.poll().waiting_urls
+    assert requests.post(awaited.post_url, data=b"posted", timeout=60).status_code == 204
+    assert job.wait(90).values == {"out": "posted"}
 
 
 def test_a_large_file_goes_in_parts_and_is_gone_on_with(client: Client, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from yarl import URL
 from pupload.controller.calls import Call
 from pupload.controller.claims import KnownWorker
 from pupload.controller.files import Label
+from pupload.controller.folders import session_prefix
 from pupload.controller.multipart import UploadSession
 from pupload.db.pool import open_database
 from pupload.errors import Conflict
@@ -312,7 +313,7 @@ async def test_a_file_is_kept_or_leaves_nothing(world: World) -> None:
 async def test_a_session_that_is_removed_leaves_nothing(world: World) -> None:
     async for desk, death, _ in world.lives():
         session = await world.desk.parts.sessions.create({}, "")
-        await world.store.put(f"{session.id}/session/1.tar", b"abc", "application/x-tar")
+        await world.store.put(f"{session_prefix(session.id)}session/1.tar", b"abc", "application/x-tar")
         await outlives(desk.parts.sessions.remove(session.id, ""), death)
         await world.sql("UPDATE sessions SET removed_at = removed_at - interval '1 day'")
         await world.look()

@@ -1,6 +1,7 @@
 """What a request may offer to its nodes, and what they may ask."""
 
 import json
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -187,6 +188,15 @@ def hidden(schema: dict[str, Any], name: str, property_name: str) -> dict[str, A
 )
 def test_a_schema_that_could_lead_astray_or_take_for_ever_is_refused(schema: dict[str, Any]) -> None:
     assert schema_problem(schema)
+
+
+def test_how_deep_a_schema_may_be_does_not_hang_on_how_far_the_interpreter_goes() -> None:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(100_000)
+    try:
+        assert "too deeply" in schema_problem(nested_far(31, 22))
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def test_the_schemas_of_an_offer_are_bounded_together() -> None:
