@@ -11,6 +11,9 @@ import asyncpg
 
 from pupload.db.embedded import embedded_postgres
 
+_LEFT = "SELECT query FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend'"
+"""The server's own work, as its autovacuum, is nobody's to close."""
+
 _numbers = itertools.count(1)
 
 
@@ -33,7 +36,7 @@ async def a_database(server_dsn: str) -> AsyncIterator[str]:
         await connection.execute(f"CREATE DATABASE {name}")
         parts = urlsplit(server_dsn)
         yield urlunsplit(parts._replace(path=f"/{name}"))
-        left = await connection.fetch("SELECT query FROM pg_stat_activity WHERE datname = $1", name)
+        left = await connection.fetch(_LEFT, name)
         await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
         assert not left, f"database sessions left behind: {left}"
     finally:
