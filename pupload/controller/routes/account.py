@@ -2,7 +2,9 @@
 
 from aiohttp import web
 
+from pupload.answers.server import AccountAnswer
 from pupload.controller.routes.answering import Handler, answer
+from pupload.controller.routes.declaring import get
 from pupload.controller.state import parts_of
 
 _ACCOUNT = web.RequestKey("account", str)
@@ -28,4 +30,4 @@ async def get_account(request: web.Request) -> web.Response:
     return answer(await parts_of(request).accounts.answer(account_of(request)))
 
 
-ROUTES = [web.get("/api/v1/account", get_account)]
+ROUTES = [get("/api/v1/account", get_account, "The caller's account, and what tiers cost it.", AccountAnswer)]

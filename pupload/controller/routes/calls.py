@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import monotonic
 from typing import TypeVar
 
@@ -11,11 +12,12 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from pupload.answers.evals import EvalAnswer
-from pupload.answers.runs import AnsweredRun, OutputMap
+from pupload.answers.runs import AnsweredRun, FlowRun, OutputMap, RunEvent
 from pupload.controller.calls import Call
 from pupload.controller.routes.account import account_of
 from pupload.controller.routes.answering import answer, path_part, read_bytes
-from pupload.controller.routes.events import send_events, types_of
+from pupload.controller.routes.declaring import REPEATED, TRUTH, Answer, Asked, Body, Route, get, post
+from pupload.controller.routes.events import TYPES, send_events, types_of
 from pupload.controller.routes.reference import idempotency_key
 from pupload.controller.routes.runs import run_id_of
 from pupload.controller.state import Parts, parts_of
@@ -155,13 +157,36 @@ async def note_shutdown(app: web.Application) -> None:
     app[GOING_DOWN].set()
 
 
-_FLOW, _POSTED = "/api/v1/flows/{flow}/runs", "/api/v1/runs"
+_NAMED = {RUN_ID: "The run's ID."}
+WAITING = (
+    Asked("cancel_on_disconnect", "Cancels the run when the caller hangs up.", TRUTH),
+    Asked("output_only", "Answers outputs by edge and nothing else, where the run is complete.", TRUTH),
+)
+AT_ONCE = {202: Answer("The new run, which is stored.", FlowRun, headers=_NAMED)}
+WAITED_FOR = {
+    200: Answer("The run is over: with its outputs, or these alone.", OutputMap, other=AnsweredRun, headers=_NAMED),
+    202: Answer("The wait is over, the run goes on.", AnsweredRun, headers=_NAMED),
+}
+STREAMED = {200: Answer("The run's events, until it is over.", stream=RunEvent, headers=_NAMED)}
+
+
+def three_ways(path: str, begin: Beginner, takes: Body, does: str, name: str) -> list[Route]:
+    """The routes to have what `begin` begins at once, waited for, and streamed."""
+    way = partial(post, takes=takes, refuses=(402, 409, 410))
+    sync, stream = (REPEATED, *WAITING), (REPEATED, *TYPES)
+    return [
+        way(path, at_once(begin), f"{does}: at once.", AT_ONCE, asks=(REPEATED,), name=name),
+        way(f"{path}/sync", waited_for(begin), f"{does}: waited for.", WAITED_FOR, asks=sync, name=f"{name}_sync"),
+        way(f"{path}/stream", streamed(begin), f"{does}: streamed.", STREAMED, asks=stream, name=f"{name}_stream"),
+    ]
+
 
 ROUTES = [
-    *(
-        web.post(path + way, handler(begin))
-        for path, begin in ((_FLOW, _begin), (_POSTED, _begin_posted))
-        for way, handler in (("", at_once), ("/sync", waited_for), ("/stream", streamed))
+    *three_ways(
+        "/api/v1/flows/{flow}/runs", _begin, Body(RunRequest, required=False), "Runs a flow by name", "run_flow"
     ),
-    web.get("/api/v1/runs/{run}/outputs", get_outputs),
+    *three_ways(
+        "/api/v1/runs", _begin_posted, Body(PostedRun), "Runs a flow that comes with the request", "run_posted"
+    ),
+    get("/api/v1/runs/{run}/outputs", get_outputs, "What came out by now, small text at once.", OutputMap),
 ]

@@ -10,6 +10,7 @@ from aiohttp_sse import sse_response
 from pupload.answers.runs import LogRecord, RunEvent
 from pupload.controller.logs import NodeLogs
 from pupload.controller.routes.answering import answer, path_part, whole_number
+from pupload.controller.routes.declaring import TRUTH, Answer, Asked, get
 from pupload.controller.routes.runs import run_id_of
 from pupload.controller.signals import run_topic
 from pupload.controller.state import Parts, parts_of
@@ -119,7 +120,31 @@ def types_of(request: web.Request) -> frozenset[str]:
     return asked
 
 
+TYPES = (
+    Asked("types", "Only events of these types, by comma, and the last one."),
+    Asked("stream_events", "The same by another name."),
+)
+_AFTER = (
+    Asked(
+        "after", "The number of the last event that is known.", {"type": "integer", "minimum": 0, "maximum": _NO_END}
+    ),
+    Asked("Last-Event-ID", "The same, as browsers say it.", place="header"),
+)
+_FOLLOW = Asked("follow", "Events to come too, as a stream.", TRUTH)
+
 ROUTES = [
-    web.get("/api/v1/runs/{run}/events", run_events),
-    web.get("/api/v1/runs/{run}/nodes/{node}/logs", node_logs),
+    get(
+        "/api/v1/runs/{run}/events",
+        run_events,
+        "The run's events, and those to come until its last.",
+        {200: Answer("The events.", stream=RunEvent)},
+        asks=(*TYPES, *_AFTER),
+    ),
+    get(
+        "/api/v1/runs/{run}/nodes/{node}/logs",
+        node_logs,
+        "The log of a node.",
+        {200: Answer("The lines; where they are followed, as events.", Logs, stream=RunEvent)},
+        asks=(_FOLLOW, *_AFTER),
+    ),
 ]

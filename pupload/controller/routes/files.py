@@ -12,6 +12,7 @@ from pupload.answers.uploads import FileAnswer, FilePage
 from pupload.controller.files import File, Label
 from pupload.controller.routes.account import account_of
 from pupload.controller.routes.answering import answer, path_part, query_text, whole_number
+from pupload.controller.routes.declaring import ANYTHING, NOTHING, PAGE, Answer, Asked, Body, delete, get, post
 from pupload.controller.spool import Spool, a_spool
 from pupload.controller.state import parts_of
 from pupload.errors import InvalidRequest, Malformed, StoreUnavailable
@@ -131,9 +132,19 @@ def _told(file: File) -> FileAnswer:
     )
 
 
+_NAME = Asked("name", "What it is called; else what the form or `Content-Disposition` says.")
+_FILE = "/api/v1/files/{file}"
+
 ROUTES = [
-    web.post("/api/v1/files", post_file),
-    web.get("/api/v1/files", list_files),
-    web.get("/api/v1/files/{file}", get_file),
-    web.delete("/api/v1/files/{file}", delete_file),
+    post(
+        "/api/v1/files",
+        post_file,
+        "Keeps a file for runs to come: the body, or the one file of a form.",
+        {201: Answer("The file.", FileAnswer)},
+        takes=Body(form=True),
+        asks=(_NAME,),
+    ),
+    get("/api/v1/files", list_files, "Files, newest first.", FilePage, asks=PAGE),
+    get(_FILE, get_file, "The bytes of a file.", {200: Answer("The bytes, as an attachment.", media=ANYTHING)}),
+    delete(_FILE, delete_file, "Nobody can name the file any more.", {204: NOTHING}),
 ]

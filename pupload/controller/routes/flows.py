@@ -4,12 +4,21 @@ import asyncio
 
 from aiohttp import web
 
-from pupload.answers.flows import FindingAnswer, Findings
+from pupload.answers.flows import (
+    FindingAnswer,
+    Findings,
+    FlowAnswer,
+    FlowComparison,
+    FlowPage,
+    FlowVersionAnswer,
+    FlowVersionPage,
+)
 from pupload.controller.flows import AskedVersion, named
 from pupload.controller.routes.answering import answer, path_part, query_text, read_bytes, whole_number
+from pupload.controller.routes.declaring import NOTHING, PAGE, Answer, Asked, Body, delete, get, post, put
 from pupload.controller.state import parts_of
 from pupload.errors import InvalidRequest
-from pupload.flow.load import load_documents, read_json
+from pupload.flow.load import FlowDocuments, load_documents, read_json
 from pupload.flow.model import Flow
 from pupload.flow.nodedef import NodeDef
 
@@ -97,15 +106,39 @@ def _number(request: web.Request) -> int:
     return asked.number
 
 
+_FLOW = "/api/v1/flows/{flow}"
+_VERSIONS = f"{_FLOW}/versions"
+_VERSION = f"{_VERSIONS}/{{version}}"
+_FROM = Asked("from", "A version's number, `draft` or `production`.")
+_TO = Asked("to", "A version's number, `draft` or `production`.")
+
 ROUTES = [
-    web.get("/api/v1/flows", list_flows),
-    web.put("/api/v1/flows/{flow}", put_flow),
-    web.get("/api/v1/flows/{flow}", get_flow),
-    web.delete("/api/v1/flows/{flow}", delete_flow),
-    web.post("/api/v1/flows/{flow}/validate", validate),
-    web.post("/api/v1/flows/{flow}/versions", publish),
-    web.get("/api/v1/flows/{flow}/versions", list_versions),
-    web.get("/api/v1/flows/{flow}/versions/{version}", get_version),
-    web.post("/api/v1/flows/{flow}/versions/{version}/promote", promote),
-    web.get("/api/v1/flows/{flow}/compare", compare),
+    get("/api/v1/flows", list_flows, "Flows by name.", FlowPage, asks=PAGE),
+    put(_FLOW, put_flow, "Keeps the flow's draft.", FlowAnswer, takes=Body(FlowDocuments)),
+    get(_FLOW, get_flow, "The flow with its draft.", FlowAnswer),
+    delete(_FLOW, delete_flow, "Forgets the draft.", {204: NOTHING}),
+    post(
+        f"{_FLOW}/validate",
+        validate,
+        "Everything that is wrong with the draft, or with the body.",
+        Findings,
+        takes=Body(FlowDocuments, required=False),
+        name="validate_flow",
+    ),
+    post(
+        _VERSIONS,
+        publish,
+        "Publishes the draft.",
+        {
+            200: Answer("Nothing has changed since this version.", FlowVersionAnswer),
+            201: Answer("The new version.", FlowVersionAnswer),
+        },
+        name="publish_flow",
+    ),
+    get(_VERSIONS, list_versions, "Versions, newest first.", FlowVersionPage, asks=PAGE),
+    get(_VERSION, get_version, "One version with its documents and exact images.", FlowVersionAnswer),
+    post(
+        f"{_VERSION}/promote", promote, "Puts the version into production.", FlowVersionAnswer, name="promote_version"
+    ),
+    get(f"{_FLOW}/compare", compare, "Where two versions differ.", FlowComparison, asks=(_FROM, _TO)),
 ]

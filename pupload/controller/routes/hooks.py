@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from pupload.controller.routes.answering import path_part
+from pupload.controller.routes.declaring import BYTES, NOTHING, post
 from pupload.controller.routes.runs import run_id_of
 from pupload.controller.state import parts_of
 from pupload.flow.plan import Edge
@@ -24,4 +25,14 @@ def _size(request: web.Request) -> int | None:
     return None if "Content-Encoding" in request.headers else request.content_length
 
 
-ROUTES = [web.post("/api/v1/hooks/{run}/{edge}/{token}", post_hook)]
+ROUTES = [
+    post(
+        "/api/v1/hooks/{run}/{edge}/{token}",
+        post_hook,
+        "Takes the file of a webhook well; the path is the run's `PostURL`.",
+        {204: NOTHING},
+        takes=BYTES,
+        refuses=(409,),
+        open=True,
+    )
+]

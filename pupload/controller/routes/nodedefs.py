@@ -2,7 +2,9 @@
 
 from aiohttp import web
 
+from pupload.answers.flows import NodeDefAnswer, NodeDefPage
 from pupload.controller.routes.answering import answer, path_part, query_text, read_body, whole_number
+from pupload.controller.routes.declaring import PAGE, Answer, Asked, Body, get, put
 from pupload.controller.state import parts_of
 from pupload.flow.load import load_definition
 from pupload.flow.nodedef import NodeDef
@@ -16,12 +18,12 @@ def _key(request: web.Request) -> tuple[str, str, str]:
 async def put_nodedef(request: web.Request) -> web.Response:
     """PUT a definition; one with a version once and for all."""
     publisher, name, version = _key(request)
-    given = load_definition(await read_body(request), _PathNamed)
+    given = load_definition(await read_body(request), NamedByPath)
     kept, fresh = await parts_of(request).nodedefs.put(publisher, name, version, given)
     return answer(kept, status=201 if fresh else 200)
 
 
-class _PathNamed(NodeDef):
+class NamedByPath(NodeDef):
     """A definition that may leave its name to the path."""
 
     name: str = ""
@@ -42,8 +44,18 @@ async def list_nodedefs(request: web.Request) -> web.Response:
     return answer(page)
 
 
+_NODEDEF = "/api/v1/nodedefs/{publisher}/{nodedef}"
+_PUBLISHER = Asked("publisher", "Those of one publisher alone.")
+
 ROUTES = [
-    web.get("/api/v1/nodedefs", list_nodedefs),
-    web.put("/api/v1/nodedefs/{publisher}/{nodedef}", put_nodedef),
-    web.get("/api/v1/nodedefs/{publisher}/{nodedef}", get_nodedef),
+    get("/api/v1/nodedefs", list_nodedefs, "Node definitions by name.", NodeDefPage, asks=(_PUBLISHER, *PAGE)),
+    put(
+        _NODEDEF,
+        put_nodedef,
+        "Keeps a definition for every flow; one with a version once and for all.",
+        {200: Answer("It is there now, or was.", NodeDefAnswer), 201: Answer("It is new.", NodeDefAnswer)},
+        takes=Body(NamedByPath),
+        refuses=(409,),
+    ),
+    get(_NODEDEF, get_nodedef, "A definition; without a version the newest.", NodeDefAnswer),
 ]

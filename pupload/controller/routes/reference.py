@@ -6,13 +6,15 @@ import logging
 
 from aiohttp import web
 
+from pupload.answers.runs import FlowRun
 from pupload.controller.routes.account import account_of
 from pupload.controller.routes.answering import answer, can_be_stored
+from pupload.controller.routes.declaring import REPEATED, Answer, Body, get, post
 from pupload.controller.routes.runs import run_id_of
 from pupload.controller.state import parts_of
 from pupload.controller.submission import Definition, Start
 from pupload.errors import InvalidRequest, NotFound, TooLarge
-from pupload.flow.load import load_documents, read_json
+from pupload.flow.load import FlowDocuments, load_documents, read_json
 
 _LOG = logging.getLogger(__name__)
 _MOST_KEY = 255
@@ -60,6 +62,19 @@ def idempotency_key(request: web.Request) -> str | None:
 
 
 ROUTES = [
-    web.post("/api/v1/flow/test", test_flow),
-    web.get("/api/v1/flow/status/{run}", flow_status),
+    post(
+        "/api/v1/flow/test",
+        test_flow,
+        "Makes a run of a flow. Unknown members are left alone.",
+        FlowRun,
+        takes=Body(FlowDocuments),
+        asks=(REPEATED,),
+        refuses=(402, 409),
+    ),
+    get(
+        "/api/v1/flow/status/{run}",
+        flow_status,
+        "The run.",
+        {200: Answer("The run.", FlowRun), 400: Answer("There is no such run.", media="text/plain")},
+    ),
 ]

@@ -8,7 +8,8 @@ from aiohttp import web
 from pupload.controller.calls import Call
 from pupload.controller.routes.account import account_of
 from pupload.controller.routes.answering import read_bytes
-from pupload.controller.routes.calls import Begun, at_once, streamed, waited_for
+from pupload.controller.routes.calls import Begun, three_ways
+from pupload.controller.routes.declaring import Body
 from pupload.controller.routes.reference import idempotency_key
 from pupload.controller.routes.runs import run_id_of
 from pupload.controller.state import parts_of
@@ -28,8 +29,10 @@ async def _begin(request: web.Request) -> Begun:
 
 _PATH = "/api/v1/runs/{run}/replay"
 
-ROUTES = [
-    web.post(_PATH, at_once(_begin)),
-    web.post(f"{_PATH}/sync", waited_for(_begin)),
-    web.post(f"{_PATH}/stream", streamed(_begin)),
-]
+ROUTES = three_ways(
+    "/api/v1/runs/{run}/replay",
+    _begin,
+    Body(ReplayRequest, required=False),
+    "A new run of what this one was, from a node or of what failed",
+    "replay_run",
+)

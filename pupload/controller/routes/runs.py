@@ -2,7 +2,9 @@
 
 from aiohttp import web
 
+from pupload.answers.runs import FlowRun, RunPage
 from pupload.controller.routes.answering import answer, path_part, query_text, whole_number
+from pupload.controller.routes.declaring import BYTES, NOTHING, PAGE, Answer, Asked, delete, get, post, put
 from pupload.controller.state import parts_of
 from pupload.controller.uploads import check_size
 from pupload.db.runs import artifact_of
@@ -98,12 +100,27 @@ async def get_artifact(request: web.Request) -> web.Response:
     return web.Response(status=302, headers={"Location": url, "Cache-Control": "no-store"})
 
 
+_RUN = "/api/v1/runs/{run}"
+_ASKED = (
+    Asked("flow", "Those of one flow."),
+    Asked("status", f"Those in one of these, by comma: {', '.join(RunStatus)}."),
+    Asked("session", "Those of one session."),
+)
+_THERE = Answer("There is the object, for an hour.", headers={"Location": "Where it is."})
+
 ROUTES = [
-    web.get("/api/v1/runs", list_runs),
-    web.get("/api/v1/runs/{run}", get_run),
-    web.delete("/api/v1/runs/{run}", delete_run),
-    web.post("/api/v1/runs/{run}/cancel", cancel_run),
-    web.put("/api/v1/runs/{run}/inputs/{edge}", put_input),
-    web.post("/api/v1/runs/{run}/uploads/{edge}/complete", complete_upload),
-    web.get("/api/v1/runs/{run}/artifacts/{edge}", get_artifact),
+    get("/api/v1/runs", list_runs, "Runs, newest first.", RunPage, asks=(*_ASKED, *PAGE)),
+    get(_RUN, get_run, "The run.", FlowRun),
+    delete(_RUN, delete_run, "Removes an ended run with its objects.", {204: NOTHING}, refuses=(409,)),
+    post(f"{_RUN}/cancel", cancel_run, "Stops the run; twice and after its end is fine.", FlowRun),
+    put(
+        f"{_RUN}/inputs/{{edge}}",
+        put_input,
+        "Takes an awaited file.",
+        {204: NOTHING},
+        takes=BYTES,
+        refuses=(409,),
+    ),
+    post(f"{_RUN}/uploads/{{edge}}/complete", complete_upload, "Looks at once for an upload.", FlowRun, refuses=(409,)),
+    get(f"{_RUN}/artifacts/{{edge}}", get_artifact, "The object of an edge.", {302: _THERE}, refuses=(410,)),
 ]

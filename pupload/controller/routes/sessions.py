@@ -2,8 +2,10 @@
 
 from aiohttp import web
 
+from pupload.answers.sessions import SessionAnswer, SessionPage
 from pupload.controller.routes.account import account_of
 from pupload.controller.routes.answering import answer, path_part, query_text, read_body, whole_number
+from pupload.controller.routes.declaring import LIMIT, NOTHING, PAGE, Answer, Body, delete, get, post
 from pupload.controller.sessions import LAST_RUNS
 from pupload.controller.state import parts_of
 from pupload.flow.load import load_request
@@ -37,9 +39,17 @@ async def delete_session(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
+_SESSION = "/api/v1/sessions/{session}"
+
 ROUTES = [
-    web.post("/api/v1/sessions", create_session),
-    web.get("/api/v1/sessions", list_sessions),
-    web.get("/api/v1/sessions/{session}", get_session),
-    web.delete("/api/v1/sessions/{session}", delete_session),
+    post(
+        "/api/v1/sessions",
+        create_session,
+        "Makes a session, for runs to come.",
+        {201: Answer("The session.", SessionAnswer)},
+        takes=Body(SessionRequest, required=False),
+    ),
+    get("/api/v1/sessions", list_sessions, "Sessions, newest first.", SessionPage, asks=PAGE),
+    get(_SESSION, get_session, "A session with its newest runs and their messages.", SessionAnswer, asks=(LIMIT,)),
+    delete(_SESSION, delete_session, "Removes a session with its folder.", {204: NOTHING}, refuses=(409,)),
 ]

@@ -5,11 +5,13 @@ import hashlib
 
 from aiohttp import web
 
+from pupload.answers.runs import RunEvent
 from pupload.controller.calls import Call
 from pupload.controller.routes.account import account_of
 from pupload.controller.routes.answering import path_part, read_bytes
 from pupload.controller.routes.calls import RUN_ID
-from pupload.controller.routes.events import send_events, types_of
+from pupload.controller.routes.declaring import REPEATED, Answer, Body, post
+from pupload.controller.routes.events import TYPES, send_events, types_of
 from pupload.controller.routes.reference import idempotency_key
 from pupload.controller.state import parts_of
 from pupload.flow.load import load_request, read_json
@@ -32,4 +34,14 @@ async def take_step(request: web.Request) -> web.StreamResponse:
     )
 
 
-ROUTES = [web.post("/api/v1/flows/{flow}/runs/step", take_step)]
+ROUTES = [
+    post(
+        "/api/v1/flows/{flow}/runs/step",
+        take_step,
+        "One node of a flow; the client holds the outputs.",
+        {200: Answer("The step's events; the last says where the loop pauses, or how it ended.", stream=RunEvent)},
+        takes=Body(StepRequest, required=False),
+        asks=(REPEATED, *TYPES),
+        refuses=(402, 409, 410),
+    )
+]

@@ -2,7 +2,9 @@
 
 from aiohttp import web
 
+from pupload.answers.runs import FlowRun
 from pupload.controller.routes.answering import answer, read_document
+from pupload.controller.routes.declaring import Body, post
 from pupload.controller.routes.runs import run_id_of
 from pupload.controller.state import parts_of
 from pupload.controller.tools import ToolAnswers
@@ -15,4 +17,13 @@ async def resume_run(request: web.Request) -> web.Response:
     return answer(await parts.views.run(run_id))
 
 
-ROUTES = [web.post("/api/v1/runs/{run}/resume", resume_run)]
+ROUTES = [
+    post(
+        "/api/v1/runs/{run}/resume",
+        resume_run,
+        "Answers what nodes asked; they go on.",
+        FlowRun,
+        takes=Body(ToolAnswers),
+        refuses=(409,),
+    )
+]

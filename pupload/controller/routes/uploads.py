@@ -3,9 +3,11 @@
 from aiohttp import web
 from pydantic import Field
 
+from pupload.answers.runs import FlowRun
 from pupload.answers.uploads import PartAnswer, SignedPart, SignedParts, UploadAnswer
 from pupload.controller.multipart import UploadSession
 from pupload.controller.routes.answering import answer, path_part, read_document
+from pupload.controller.routes.declaring import NOTHING, Answer, Body, delete, get, post
 from pupload.controller.routes.runs import run_id_of
 from pupload.controller.state import Parts, parts_of
 from pupload.flow.given import Given, Size, Text
@@ -98,10 +100,34 @@ def _shown(session: UploadSession, there: list[PartAnswer]) -> UploadAnswer:
     )
 
 
+_UPLOADS = "/api/v1/runs/{run}/uploads/{edge}"
+_UPLOAD = f"{_UPLOADS}/{{upload}}"
+
 ROUTES = [
-    web.post("/api/v1/runs/{run}/uploads/{edge}", begin_upload),
-    web.get("/api/v1/runs/{run}/uploads/{edge}/{upload}", get_upload),
-    web.delete("/api/v1/runs/{run}/uploads/{edge}/{upload}", abort_upload),
-    web.post("/api/v1/runs/{run}/uploads/{edge}/{upload}/parts", sign_parts),
-    web.post("/api/v1/runs/{run}/uploads/{edge}/{upload}/complete", complete_upload),
+    post(
+        _UPLOADS,
+        begin_upload,
+        "Begins an upload in parts.",
+        {201: Answer("The upload.", UploadAnswer)},
+        takes=Body(UploadWish),
+        refuses=(409,),
+    ),
+    get(_UPLOAD, get_upload, "The upload with the parts that are there.", UploadAnswer),
+    delete(_UPLOAD, abort_upload, "Aborts the upload; one that has ended stays as it is.", {204: NOTHING}),
+    post(
+        f"{_UPLOAD}/parts",
+        sign_parts,
+        "Fresh URLs to PUT these parts to.",
+        SignedParts,
+        takes=Body(PartNumbers),
+        refuses=(409,),
+    ),
+    post(
+        f"{_UPLOAD}/complete",
+        complete_upload,
+        "Makes the parts the edge's object. Right when repeated.",
+        FlowRun,
+        refuses=(409,),
+        name="complete_upload_in_parts",
+    ),
 ]
