@@ -20,6 +20,7 @@ from pupload.cli.folder import held
 from pupload.cli.stopping import told_to_stop
 from pupload.config import ControllerConfig, read_config
 from pupload.errors import PuploadError
+from pupload.failpoints import arm_by_environment
 from pupload.log import start_logging
 
 _ENGINE_S = 3.0
@@ -32,6 +33,7 @@ def run_dev(port: int, data: Path, *, verbose: bool) -> None:
     Errors: Occupied when folder or port have another owner; what the parts raise when they do not start.
     """
     start_logging(logging.INFO if verbose else logging.WARNING)
+    arm_by_environment()
     config = read_config(ControllerConfig, port=port, data_dir=data)
     with held(data):
         _require_free(config)

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pupload.cli.folder import held
 from pupload.cli.stopping import told_to_stop
 from pupload.config import ControllerConfig, WorkerConfig, read_config
+from pupload.failpoints import arm_by_environment
 from pupload.log import start_logging
 
 _LOG = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ def serve_controller() -> None:
     from pupload.cli.backing import is_embedded
 
     config = read_config(ControllerConfig)
+    arm_by_environment()
     start_logging()
     _LOG.info("configuration: %s", json.dumps(config.redacted()))
     with ExitStack() as stack:
@@ -53,6 +55,7 @@ def serve_worker(*, quiet: bool) -> None:
     from pupload.worker.app import run_worker
 
     config = read_config(WorkerConfig)
+    arm_by_environment()
     start_logging(logging.WARNING if quiet else logging.INFO)
     _LOG.info("configuration: %s", json.dumps(config.redacted()))
     asyncio.run(run_worker(config))

@@ -21,6 +21,7 @@ from docker.utils import kwargs_from_env, parse_host
 from pupload.containers.spec import ContainerSpec, container_config
 from pupload.containers.streams import Attached, Sink, StreamBroken, Watch
 from pupload.errors import EngineUnavailable, PuploadError
+from pupload.failpoints import reach
 
 CALL_S = 30.0
 REMOVAL_S = 60.0
@@ -182,6 +183,7 @@ class Engine:
             if refused.status != 409:
                 raise
             return await self._adopt(spec)
+        await reach("container.made")
         return str(made["Id"])
 
     async def _adopt(self, spec: ContainerSpec) -> str:

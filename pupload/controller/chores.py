@@ -20,6 +20,7 @@ from pupload.db.pool import Connection
 from pupload.db.runs import Caller
 from pupload.db.sql import SQL
 from pupload.errors import PuploadError
+from pupload.failpoints import reach
 from pupload.flow.plan import NodeID
 from pupload.queue import Chore, ChoreKind, call_controllers, enqueue_chores, next_due_s, take_chore
 from pupload.run.commands import DispatchNode, Step, StopAttempt
@@ -121,7 +122,9 @@ class Chores:
     async def _do_and_let_go(self, chore: Chore, hands: asyncio.Semaphore) -> None:
         try:
             with alone(f"{chore.kind} of run", chore.run_id):
+                await reach("chore.taken")
                 await self.do(chore)
+                await reach("chore.done")
         except PuploadError as error:
             _LOG.warning("%s of run %s: %s", chore.kind, chore.run_id, error)
         finally:

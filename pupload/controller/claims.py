@@ -23,6 +23,7 @@ from pupload.controller.turns import WAIT_S, Turn, lent, turn_of
 from pupload.db.pool import Connection, Database
 from pupload.db.sql import SQL
 from pupload.errors import Conflict, LostLease, NotFound, PuploadError, Unauthorized
+from pupload.failpoints import reach
 from pupload.flow.plan import NodeID, Reason
 from pupload.protocol import (
     Assignment,
@@ -112,11 +113,15 @@ class Claims:
         taken = list[TakenAttempt]()
         try:
             await self._take(worker, claim, taken)
+            if taken:
+                await reach("claim.committed")
             found = [await self._answerable(each) for each in taken]
         except BaseException:
             # Whoever asked has hung up, or gets an error: nobody will ever hear of these attempts.
             await self._hand_back(taken)
             raise
+        if taken:
+            await reach("claim.answering")
         return [assignment for assignment in found if assignment is not None]
 
     async def follow_up(self, worker: KnownWorker, claim: Claim) -> list[Assignment]:
@@ -189,10 +194,14 @@ class Claims:
         if step.stale:
             return _Nothing.STALE
         taken = await self._lease(connection, worker, instance, queued, step)
-        return await self._seated(connection, taken, turn) if turn else taken
+        if turn:
+            taken = await self._seated(connection, taken, turn)
+        await reach("claim.before_commit")
+        return taken
 
     async def _seated(self, connection: Connection, taken: TakenAttempt, turn: Turn) -> TakenAttempt:
         seat = await turn.sit(connection, taken.ref)
+        await reach("session.seated")
         return replace(taken, seat=seat, folders=(*taken.folders, lent(seat, self._config))) if seat else taken
 
     async def _lease(
@@ -267,6 +276,7 @@ class Claims:
         deadline = time.monotonic() + min(beat.wait_s, self._config.beat_s)
         with self._signals.listen(worker_topic(worker.id)) as heard:
             answer = await self._extend(worker, beat)
+            await reach("beat.extended")
             while True:
                 left_s = deadline - time.monotonic()
                 if answer.lost or answer.stop or left_s <= 0:

@@ -23,6 +23,7 @@ from pupload.controller.signing import Signer
 from pupload.controller.views import Views
 from pupload.db.sql import SQL
 from pupload.errors import NotFound, PuploadError
+from pupload.failpoints import reach
 from pupload.run.state import RunID
 from pupload.web.guarded import Posted
 
@@ -92,6 +93,7 @@ class Delivery:
         began = time.monotonic()
         try:
             outcome = await self._send_safely(row)
+            await reach("webhook.posted")
             await self._record(row, outcome, round(1000 * (time.monotonic() - began)))
         except PuploadError as error:
             # The database is gone, or the run is: if it is the former, this is due again when the claim is over.
@@ -108,6 +110,7 @@ class Delivery:
 
     async def _send(self, row: asyncpg.Record) -> Outcome:
         body = await self._body(RunID(row["run_id"]), row["seq"])
+        await reach("webhook.claimed")
         headers = self._signer.headers(row["id"], datetime.now(UTC), body)
         try:
             return judged(await self._web.post(row["url"], body.encode(), headers), datetime.now(UTC))

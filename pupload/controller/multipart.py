@@ -22,6 +22,7 @@ from pupload.controller.stores import Stores
 from pupload.controller.uploads import Uploads, settled
 from pupload.db.sql import SQL
 from pupload.errors import Conflict, InvalidRequest, NotFound, PuploadError, TooLarge
+from pupload.failpoints import reach
 from pupload.flow.plan import Edge
 from pupload.run.state import RunID
 from pupload.stores.base import Head, Multipart, Part, SignedRequest, Store
@@ -204,7 +205,9 @@ class Multiparts:
         if upload is None:
             await self._end_late(store, session)
             return
-        await self._uploads.settle(upload, await self._joined(store, session))
+        head = await self._joined(store, session)
+        await reach("multipart.joined")
+        await self._uploads.settle(upload, head)
         await self._change("end_session", session.id, "completed")
 
     async def _end_late(self, store: Store, session: UploadSession) -> None:

@@ -18,6 +18,7 @@ from pupload.controller.service import Service, queue_of
 from pupload.db.pool import Connection
 from pupload.db.sql import SQL
 from pupload.errors import DatabaseUnavailable, LostLease, NotFound, PuploadError
+from pupload.failpoints import reach
 from pupload.flow.plan import NodeID, Reason
 from pupload.queue import QueuedAttempt
 from pupload.run.events import NodeFailed, RunTimedOut
@@ -69,6 +70,7 @@ class Reconciler:
         async def still_lost(connection: Connection) -> bool:
             return await connection.fetchval(SQL["lose_attempt"], run_id, node, attempt) is not None
 
+        await reach("reconcile.lost")
         try:
             await self._service.apply(
                 run_id,
@@ -150,6 +152,7 @@ def alone(what: str, run_id: str) -> Iterator[None]:
 async def _repeat(look: Callable[[], Awaitable[None]], every_s: float) -> None:
     while True:
         try:
+            await reach("reconcile.look")
             await look()
         except PuploadError as error:
             _LOG.warning("%s: %s", getattr(look, "__name__", "look"), error)

@@ -19,6 +19,7 @@ from pupload.db.pool import Connection
 from pupload.db.runs import lock_run, no_such_run
 from pupload.db.sql import SQL
 from pupload.errors import Conflict, PuploadError
+from pupload.failpoints import reach
 from pupload.flow.plan import DEFAULT_STORE, Edge, Plan, Source
 from pupload.run.commands import Step
 from pupload.run.state import RunID
@@ -43,6 +44,7 @@ class Removal:
         """Remove the run's objects that no artifact names."""
         plan, referenced = await self._known(run_id)
         await self._remove(run_id, plan, keep=referenced)
+        await reach("reconcile.swept")
         async with self._service.database.connection() as connection:
             await connection.execute(SQL["mark_swept"], run_id)
 
@@ -53,12 +55,14 @@ class Removal:
         Errors: NotFound; Conflict while it has not ended.
         """
         await self._condemn(run_id)
+        await reach("removal.condemned")
         async with self._service.database.connection() as connection:
             plan = await self._service.plans.get(connection, run_id)
             borrowed = await connection.fetch(SQL["borrowed_objects"], run_id)
         await self._abandon(run_id)
         await self._remove(run_id, plan, keep=None)
         await self._let_go(borrowed)
+        await reach("removal.objects_gone")
         await self._service.database.transact(lambda connection: _forget(connection, run_id, plan))
 
     async def _condemn(self, run_id: RunID) -> None:

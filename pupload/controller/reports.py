@@ -18,6 +18,7 @@ from pupload.db.pool import Connection, Database
 from pupload.db.runs import append_records, lock_run
 from pupload.db.sql import SQL
 from pupload.errors import InvalidRequest, LostLease, NotFound
+from pupload.failpoints import reach
 from pupload.flow.plan import DEFAULT_STORE, Edge, NodeID, Plan, Reason
 from pupload.protocol import (
     AttemptRef,
@@ -63,12 +64,14 @@ class Reports:
         outputs = {binding.edge for binding in node.outputs}
         if unknown := [wish.edge for wish in sign.puts if wish.edge not in outputs]:
             raise NotFound(f"node {node.id!r} has no output edge {unknown[0]!r}")
-        return Signed(
+        signed = Signed(
             gets=[await self._signed_get(sign, inputs, edge) for edge in sign.gets],
             puts=[await self._signed_put(plan, sign, wish) for wish in sign.puts],
             log=await self._signed_log(sign, sign.log) if sign.log else None,
             folders=[self._signed_folder(plan, sign, wish) for wish in sign.folders],
         )
+        await reach("sign.lent")
+        return signed
 
     async def _signed_get(self, sign: Sign, inputs: Mapping[Edge, Artifact], edge: str) -> SignedGet:
         artifact = inputs.get(Edge(edge))
@@ -99,6 +102,7 @@ class Reports:
         """
         try:
             await self._database.transact(lambda connection: _record_lines(connection, lines))
+            await reach("log.recorded")
         except NotFound as error:
             raise LostLease("the run of this attempt is gone") from error
 
@@ -110,7 +114,9 @@ class Reports:
         run_id = RunID(finish.ref.run_id)
         try:
             counted, artifacts = await self._weigh(finish)
+            await reach("finish.weighed")
             await self._database.transact(lambda connection: self._finish_in(connection, run_id, counted, artifacts))
+            await reach("finish.committed")
         except NotFound as error:
             raise LostLease("the run of this attempt is gone") from error
 
@@ -132,6 +138,7 @@ class Reports:
             guard=lambda guarded: _end_attempt(guarded, counted),
         )
         await self._tools.record(connection, ended, step)
+        await reach("finish.before_commit")
 
     async def _changed_input(self, connection: Connection, run_id: RunID, finish: Finish) -> str:
         """The first edge fed from outside whose bytes are not those that an earlier reader found; "" for none."""

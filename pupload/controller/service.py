@@ -15,6 +15,7 @@ from pupload.db.pool import Connection, Database
 from pupload.db.runs import NewRun, dispatches, insert_run, join_session, load_run, lock_run, save_step
 from pupload.db.sql import SQL
 from pupload.errors import Conflict, LostLease
+from pupload.failpoints import reach
 from pupload.flow.plan import Edge, NodeID, NodePlan, Plan
 from pupload.queue import ChoreKind, QueuedAttempt, enqueue, withdraw
 from pupload.run.commands import Step
@@ -68,11 +69,13 @@ class Service:
             await save_step(connection, locked, step)
             await enqueue(connection, _queued(new.plan, step))
             await self._follow(connection, step)
+            await reach("submission.before_commit")
             return True
 
         if not await self.database.transact(store):
             return await self._same_request(new), False
         self.plans.put(new.id, new.plan)
+        await reach("submission.committed")
         return new.id, True
 
     async def _follow(self, connection: Connection, step: Step) -> None:
@@ -131,6 +134,7 @@ class Service:
 
     async def receive(self, run_id: RunID, artifact: Artifact) -> bool:
         """Tell the run that the object of an input edge exists; False when it knew, or is over."""
+        await reach("upload.found")
         return not (await self.apply(run_id, lambda at: UploadReceived(at, artifact))).stale
 
     async def cancel(self, run_id: RunID) -> None:
@@ -139,6 +143,7 @@ class Service:
         Errors: NotFound.
         """
         await self.apply(run_id, RunCancelled)
+        await reach("cancel.committed")
 
 
 async def _present(connection: Connection, run_id: RunID, event: Event) -> frozenset[Edge]:

@@ -21,6 +21,7 @@ from pupload.controller.workers import unservable
 from pupload.db.origins import is_run
 from pupload.db.runs import Caller, NewRun, NewUpload
 from pupload.errors import InvalidRequest, PuploadError
+from pupload.failpoints import reach
 from pupload.flow.message import missing_message
 from pupload.flow.model import Flow, FlowStore
 from pupload.flow.nodedef import NodeDef
@@ -108,6 +109,7 @@ class Submission:
         static = await self._static_artifacts(accepted)
         taken = await self._take(accepted)
         try:
+            await reach("submission.taken")
             beginning = _beginning(accepted, (*static, *taken.artifacts))
             new = self._new_run(accepted, taken, beginning)
             stored, is_new = await self._service.create(new, beginning)

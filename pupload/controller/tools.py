@@ -19,6 +19,7 @@ from pupload.db.pool import Connection
 from pupload.db.runs import lock_run
 from pupload.db.sql import SQL
 from pupload.errors import Conflict, InvalidRequest, TooLarge
+from pupload.failpoints import reach
 from pupload.flow.given import Given, Text
 from pupload.flow.load import MAX_VALUE, require_sane
 from pupload.flow.plan import NodeID, NodePlan, Plan, Reason, ToolChoice
@@ -121,6 +122,7 @@ class Tools:
         if len(json.dumps(results)) > MAX_RESULTS:
             raise TooLarge(f"all results of one answer have at most {MAX_RESULTS} characters")
         await self._service.database.transact(lambda connection: self._resume_in(connection, run_id, answers))
+        await reach("resume.committed")
 
     async def _resume_in(self, connection: Connection, run_id: RunID, answers: ToolAnswers) -> None:
         locked = await lock_run(connection, run_id)
@@ -135,6 +137,7 @@ class Tools:
         for row in chosen:
             results = [_for_node(given[call_id]) for call_id in asked[row["node_id"]]]
             await self._answer(connection, run_id, row, json.dumps(results))
+        await reach("resume.before_commit")
 
     async def _answer(self, connection: Connection, run_id: RunID, row: asyncpg.Record, results: str) -> None:
         await connection.execute(SQL["answer_round"], run_id, row["node_id"], row["round"], results)

@@ -15,6 +15,7 @@ from pupload.config import ControllerConfig
 from pupload.controller.folders import SESSION, Archive, LentFolder, folder_key
 from pupload.db.pool import Connection
 from pupload.db.sql import SQL
+from pupload.failpoints import reach
 from pupload.flow.plan import NodePlan, Plan
 from pupload.flow.session import session_env
 from pupload.protocol import AttemptRef, Finish, Line, Outcome
@@ -105,6 +106,7 @@ async def keep_session(connection: Connection, plan: Plan, finish: Finish, now: 
     key = folder_key(plan.session_id, ref, SESSION)
     kept = await connection.fetchval(SQL["keep_session_folder"], *own, key, changed.size_bytes, changed.sha256)
     if kept is not None:
+        await reach("session.kept")
         return finish
     await connection.execute(SQL["overtake_attempt"], *own)
     message = f"another attempt changed session {plan.session_id} first; this one is run again on what that left"

@@ -17,6 +17,7 @@ from pupload.containers.janitor import INSTANCE, remove_tree
 from pupload.containers.logs import Log
 from pupload.containers.spec import GpuDevice
 from pupload.errors import EngineUnavailable, LostLease, PuploadError
+from pupload.failpoints import reach
 from pupload.flow.plan import Reason
 from pupload.protocol import Assignment, Claim, Finish, Outcome
 from pupload.worker.attachments import hand_in_attachments, room_for_attachments, stage_attachments
@@ -105,6 +106,7 @@ async def _work(shop: Shop, attempt: Attempt) -> None:
     await hold.unless_told(_hand_in(shop, attempt))
     await _start(shop, attempt)
     state = await until_exit(shop, attempt)
+    await reach("attempt.exited")
     await _hear_out(attempt)
     attempt.exit_code = state.exit_code if state else None
     if asks(attempt, state):
@@ -134,6 +136,7 @@ async def _make_room(shop: Shop, attempt: Attempt) -> None:
         return place
 
     attempt.place = await asyncio.to_thread(make)
+    await reach("attempt.placed")
 
 
 async def _gather(shop: Shop, attempt: Attempt) -> None:
@@ -159,9 +162,11 @@ async def _gather(shop: Shop, attempt: Attempt) -> None:
 
 async def _require_image(shop: Shop, name: str) -> Image:
     try:
-        return await shop.images.require(name)
+        image = await shop.images.require(name)
     except NoImage as error:
         raise NodeFailure(Reason.IMAGE, str(error), final=error.final) from error
+    await reach("image.present")
+    return image
 
 
 async def _create(shop: Shop, attempt: Attempt) -> None:
@@ -169,7 +174,9 @@ async def _create(shop: Shop, attempt: Attempt) -> None:
     spec = container_spec(shop, attempt)
     with attempt.step("create"):
         try:
+            await reach("container.creating")
             attempt.container = await shop.engine.create(spec)
+            await reach("container.created")
         except Refused as refused:
             shop.images.forget(attempt.assignment.image)
             if refused.status == 400:
@@ -196,7 +203,9 @@ async def _start(shop: Shop, attempt: Attempt) -> None:
     try:
         with attempt.step("start"):
             await _listen(shop, attempt)
+            await reach("container.starting")
             await shop.engine.start(attempt.container)
+            await reach("container.started")
     except Refused as refused:
         raise start_failure(attempt.assignment, refused) from refused
     finally:
@@ -238,6 +247,7 @@ async def _deliver(shop: Shop, attempt: Attempt) -> None:
             await _hand_out(shop, attempt)
         with contextlib.ExitStack() as stack:
             outputs = await asyncio.to_thread(stack.enter_context, opened(place, assignment.outputs))
+            await reach("outputs.checked")
             if limit := assignment.snapshot_bytes:
                 attempt.snapshots += await asyncio.to_thread(of_outputs, outputs, limit)
             attempt.delivered = await deliver(stage_of(shop, attempt), outputs)
@@ -258,7 +268,9 @@ async def _clean_up(shop: Shop, attempt: Attempt) -> None:
     if attempt.attached:
         attempt.attached.close()
     try:
+        await reach("cleanup.begun")
         await _remove_container(shop, attempt)
+        await reach("cleanup.container_gone")
         if attempt.attached:
             await attempt.attached.drained(DRAIN_OUTPUT_S)
         if attempt.place:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import requests
 from pydantic import ValidationError
 
+from pupload.failpoints import reach_now
 from pupload.protocol import Beat, BeatAnswer, Welcome
 from pupload.worker.control import PATH
 
@@ -77,6 +78,7 @@ class Beats(threading.Thread):
 
     def _beat(self, left_s: float) -> BeatAnswer | None:
         """One beat, given up in time for the fence: a mute controller must not hold that up."""
+        reach_now("beat.sending")
         beat = self._snapshot().model_copy(update={"wait_s": self._hold_s})
         patience_s = max(1.0, self._welcome.beat_s)
         connect_s, read_s = patience_s, self._hold_s + patience_s

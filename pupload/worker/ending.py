@@ -6,6 +6,7 @@ from typing import Any
 
 from pupload.containers.docker import ContainerState
 from pupload.errors import EngineUnavailable
+from pupload.failpoints import reach
 from pupload.flow.plan import Reason
 from pupload.units import format_size
 from pupload.worker.control import pauses
@@ -79,6 +80,7 @@ async def _kill(shop: Shop, attempt: Attempt, over: "asyncio.Future[ContainerSta
 
     Errors: EngineUnavailable when the container does not end.
     """
+    await reach("attempt.killing")
     attempt.killed = attempt.hold.reason if attempt.hold.why else Reason.TIMEOUT
     if attempt.hold.why not in {Letting.LOST, Letting.RELEASED}:
         await shop.engine.kill(attempt.container, "SIGTERM")

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from pupload.errors import LostLease
+from pupload.failpoints import reach
 from pupload.flow.plan import Reason
 from pupload.protocol import Assignment, AttemptRef, Claim, Finish, Outcome
 from pupload.worker.failure import NodeFailure
@@ -67,7 +68,10 @@ async def report(shop: Shop, attempt: Attempt, finish: Finish, freed: Callable[[
     if finish.outcome is Outcome.SUCCEEDED:
         found |= {"outputs": attempt.delivered, "absent": _absent(attempt)}
     complete = finish.model_copy(update=found)
-    return await shop.control.finish(complete, give_up=lambda: attempt.hold.why is Letting.LOST)
+    await reach("finish.sending")
+    following = await shop.control.finish(complete, give_up=lambda: attempt.hold.why is Letting.LOST)
+    await reach("finish.heard")
+    return following
 
 
 def _absent(attempt: Attempt) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pupload.containers import janitor
 from pupload.errors import Conflict, ControllerUnavailable, EngineUnavailable, LostLease, NotFound
+from pupload.failpoints import reach
 from pupload.protocol import Assignment, AttemptRef, Beat, BeatAnswer, Claim, Finish, Hello, Outcome, Welcome
 from pupload.tiers import Capacity
 from pupload.worker.attempt import run_attempt
@@ -72,6 +73,7 @@ class Worker:
         if welcome is None:
             return
         log.info("worker %s serves %s", self._shop.config.worker_name, self._ledger.offered)
+        await reach("worker.greeted")
         self._fence_s = welcome.fence_s
         beats = self._start_beats(welcome)
         keeper = asyncio.create_task(self._keep_clean())
@@ -196,6 +198,8 @@ class Worker:
             wait_s = min(BUSY_WAIT_S if self._held else IDLE_WAIT_S, self._fence_s * 0.75)
             asked = time.monotonic()
             assignments = await self._shop.control.claim(self._claim(_LOOP, wait_s))
+            if assignments:
+                await reach("claim.heard")
         finally:
             self._withdraw(_LOOP)
         if time.monotonic() - asked < self._fence_s:
@@ -274,6 +278,7 @@ class Worker:
     async def _let_finish(self) -> None:
         """Give running attempts their time, then release the rest."""
         if self._runs:
+            await reach("worker.draining")
             hurry = asyncio.create_task(self._hurrying.wait())
             all_over = asyncio.create_task(asyncio.wait(set(self._runs)))
             first = asyncio.FIRST_COMPLETED

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from pupload.failpoints import reach
 from pupload.flow.mime import extension_for, matches
 from pupload.flow.plan import Reason
 from pupload.protocol import AttemptRef, InputFound, InputSpec, ObjectRef, OutputFound, PutWish, Sign, Signed, SignedPut
@@ -68,6 +69,7 @@ async def _stage_input(stage: Stage, spec: InputSpec, content: ObjectRef, folder
     arrived = folder / spec.port
     try:
         digest = await stage.transfers.fetch(content, arrived, renewed)
+        await reach("input.arrived")
     except TransferFailed as error:
         raise NodeFailure(Reason.TRANSFER, f"input {spec.port} did not arrive: {error}", final=error.final) from error
     found = await asyncio.to_thread(digest.content_type)
@@ -108,6 +110,7 @@ async def _deliver(
 ) -> OutputFound:
     try:
         etag = await stage.transfers.put(output.source, signed, renewed)
+        await reach("output.stored")
     except TransferFailed as error:
         text = f"output {output.spec.port} could not be stored: {error}"
         raise NodeFailure(Reason.TRANSFER, text, final=error.final) from error
