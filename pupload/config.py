@@ -158,7 +158,11 @@ class ControllerConfig(_Settings):
 class WorkerConfig(_Settings):
     """Settings of `pup worker`."""
 
-    controller_url: str = Field(default="http://127.0.0.1:1234", description="where the controller listens")
+    controller_url: str = Field(
+        default="http://127.0.0.1:1234",
+        pattern=r"\S",
+        description="where the controller listens; of several, parted by blanks, the next when one does not answer",
+    )
     worker_token: SecretStr = Field(description="this worker's own token; `pup worker-token add NAME` makes one")
     worker_name: str = Field(default_factory=lambda: os.uname().nodename, description="marks this worker's containers")
     work_dir: Path = Field(default=Path(".pupload/work"), description="where files of running attempts lie")

@@ -20,6 +20,9 @@ from pupload.document import Document
 from pupload.flow.plan import Reason
 from pupload.tiers import Capacity, Tier
 
+MOST_LINES = 2**31 - 1
+"""Of the log of one attempt; it is cut long before."""
+
 
 class AttemptRef(Document):
     """Identity of an attempt and the right to speak for it."""
@@ -244,9 +247,13 @@ def level_of(stream: str) -> str:
 
 
 class Lines(Document):
-    """Log lines in order, and the newest progress in percent if it changed."""
+    """Log lines in order, and the newest progress in percent if it changed.
+
+    `first` is how many lines of the attempt were posted before these: what comes twice is recorded once.
+    """
 
     ref: AttemptRef
+    first: int | None = Field(default=None, ge=0, le=MOST_LINES)
     lines: list[Line] = Field(default_factory=list)
     progress: float | None = None
 
@@ -318,6 +325,8 @@ class Finish(Document):
     inputs: list[InputFound] = Field(default_factory=list)
     folders: list[FolderFound] = Field(default_factory=list)
     lines: list[Line] = Field(default_factory=list)
+    first_line: int | None = Field(default=None, ge=0, le=MOST_LINES)
+    """As `first` of `Lines`, where a post of these was not answered; None where none was made."""
     log_key: str = ""
     image_digest: str = ""
     timings: dict[str, float] = Field(default_factory=dict)

@@ -6,7 +6,8 @@ Every call has a deadline. What the engine refuses is a `Refused` with its statu
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -29,6 +30,8 @@ _SDK_TIMEOUT_S = 60
 KILL_S = 15.0
 UNREACHABLE_S = 60.0
 _THREADS_PER_CONTAINER = 3
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 S = TypeVar("S", Watch, Attached)
@@ -289,6 +292,18 @@ class Engine:
         except Refused as refused:
             if refused.status not in {404, 409}:
                 raise
+
+    def kill_all(self, containers: Sequence[str]) -> None:
+        """Kill what still runs of these, on the thread of the caller: for when the event loop does not turn.
+
+        A container that the engine does not kill is logged and left.
+        """
+        for container in containers:
+            try:
+                with _translated("kill"):
+                    self._client.kill(container, "SIGKILL")
+            except (Refused, EngineUnavailable) as error:
+                log.info("container %s was not killed: %s", container, error)
 
     async def remove(self, container: str) -> None:
         """Return when the container and its volumes are gone.

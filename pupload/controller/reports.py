@@ -40,6 +40,10 @@ from pupload.run.state import Artifact, RunID
 from pupload.stores.base import Store
 
 
+class _OutOfStep(Exception):
+    """The lease is gone, or other lines were recorded before than these say."""
+
+
 class Reports:
     """Takes what workers tell of their attempts."""
 
@@ -101,7 +105,10 @@ class Reports:
         Errors: LostLease.
         """
         try:
-            await self._database.transact(lambda connection: _record_lines(connection, lines))
+            try:
+                await self._database.transact(lambda connection: _record_lines(connection, lines))
+            except _OutOfStep:
+                await self._database.transact(lambda connection: _record_rest(connection, lines))
             await reach("log.recorded")
         except NotFound as error:
             raise LostLease("the run of this attempt is gone") from error
@@ -128,8 +135,8 @@ class Reports:
         counted = _failed_by_change(finish, changed) if changed else await self._with_version(connection, finish)
         if counted.folders:
             counted = await self._kept(connection, run_id, counted)
-        if counted.lines:
-            await append_records(connection, run_id, [log_record(finish.ref, line) for line in counted.lines])
+        if lines := await _unrecorded(connection, counted):
+            await append_records(connection, run_id, [log_record(finish.ref, line) for line in lines])
         ended = Counted(counted, weighed.calls, "" if changed else weighed.code)
         step = await self._service.apply_in(
             connection,
@@ -233,9 +240,40 @@ async def _record_lines(connection: Connection, lines: Lines) -> None:
         await append_records(connection, RunID(lines.ref.run_id), records)
     # Asked under the lock that the records took: before it, the attempt could still end, and the run with it, and
     # these records would stand behind its last event. The node comes after its run, as in every transaction.
-    await _check_lease(connection, lines.ref)
+    if await connection.fetchval(SQL["count_lines"], *_key(lines.ref), lines.first, len(lines.lines)) is None:
+        raise _OutOfStep
     if lines.progress is not None:
         await connection.execute(SQL["set_progress"], lines.ref.run_id, lines.ref.node_id, lines.progress)
+
+
+async def _record_rest(connection: Connection, lines: Lines) -> None:
+    """Record what of the lines is not recorded yet.
+
+    Errors: LostLease.
+    """
+    await lock_run(connection, RunID(lines.ref.run_id))
+    known = await _known_lines(connection, lines.ref)
+    rest = lines.lines[_told(known, lines.first) :]
+    await _record_lines(connection, lines.model_copy(update={"lines": rest, "first": known}))
+
+
+async def _unrecorded(connection: Connection, finish: Finish) -> list[Line]:
+    """The lines of the finish that are not recorded yet; asked only where a post of some was not answered."""
+    if finish.first_line is None or not finish.lines:
+        return finish.lines
+    await lock_run(connection, RunID(finish.ref.run_id))
+    return finish.lines[_told(await _known_lines(connection, finish.ref), finish.first_line) :]
+
+
+def _told(known: int, first: int | None) -> int:
+    return 0 if first is None else max(0, known - first)
+
+
+async def _known_lines(connection: Connection, ref: AttemptRef) -> int:
+    known: int | None = await connection.fetchval(SQL["known_lines"], *_key(ref))
+    if known is None:
+        raise _lost()
+    return known
 
 
 def log_record(ref: AttemptRef, line: Line) -> tuple[Record, datetime]:
@@ -320,5 +358,13 @@ async def _end_attempt(connection: Connection, finish: Finish) -> bool:
 
 
 async def _check_lease(connection: Connection, ref: AttemptRef) -> None:
-    if not await connection.fetchval(SQL["holds_lease"], ref.run_id, ref.node_id, ref.attempt, ref.lease):
-        raise LostLease("this attempt is not yours any more; drop what was made for it")
+    if not await connection.fetchval(SQL["holds_lease"], *_key(ref)):
+        raise _lost()
+
+
+def _lost() -> LostLease:
+    return LostLease("this attempt is not yours any more; drop what was made for it")
+
+
+def _key(ref: AttemptRef) -> tuple[str, str, int, str]:
+    return ref.run_id, ref.node_id, ref.attempt, ref.lease

@@ -126,6 +126,16 @@ SELECT EXISTS (
     SELECT FROM attempts WHERE run_id = $1 AND node_id = $2 AND attempt = $3 AND lease = $4 AND state = 'running'
 );
 
+-- name: count_lines
+-- Nothing comes back when the lease is gone, or when other lines than the $5 before these are recorded.
+UPDATE attempts SET lines = lines + $6
+WHERE run_id = $1 AND node_id = $2 AND attempt = $3 AND lease = $4 AND state = 'running'
+  AND lines = coalesce($5::int, lines)
+RETURNING attempt;
+
+-- name: known_lines
+SELECT lines FROM attempts WHERE run_id = $1 AND node_id = $2 AND attempt = $3 AND lease = $4 AND state = 'running';
+
 -- name: lose_attempt
 -- Only if its lease is still over, or its worker has a new instance: a beat may have come in between.
 UPDATE attempts a

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from pupload.failpoints import reach_now
 from pupload.protocol import Beat, BeatAnswer, Welcome
-from pupload.worker.control import PATH
+from pupload.worker.control import PATH, Addresses
 
 LONGEST_HOLD_S = 2.0
 """A beat is held no longer than this, so that an attempt claimed meanwhile is soon spoken of."""
@@ -27,20 +27,23 @@ log = logging.getLogger(__name__)
 
 
 class Beats(threading.Thread):
-    """Beats until told to end. `snapshot`, `tell` and `fence` are called on this thread."""
+    """Beats until told to end. `snapshot`, `tell` and `fence` are called on this thread.
+
+    A snapshot of None is a beat that is left out.
+    """
 
     def __init__(
         self,
-        url: str,
+        addresses: Addresses,
         token: str,
         welcome: Welcome,
         *,
-        snapshot: Callable[[], Beat],
+        snapshot: Callable[[], Beat | None],
         tell: Callable[[BeatAnswer], None],
         fence: Callable[[], None],
     ) -> None:
         super().__init__(name="beats", daemon=True)
-        self._url = url.rstrip("/") + PATH + "beat"
+        self._addresses = addresses
         self._welcome = welcome
         self._snapshot, self._tell, self._fence = snapshot, tell, fence
         self._ended = threading.Event()
@@ -79,15 +82,19 @@ class Beats(threading.Thread):
     def _beat(self, left_s: float) -> BeatAnswer | None:
         """One beat, given up in time for the fence: a mute controller must not hold that up."""
         reach_now("beat.sending")
-        beat = self._snapshot().model_copy(update={"wait_s": self._hold_s})
+        beat = self._snapshot()
+        if beat is None:
+            log.error("the worker's event loop stands still; no beat is sent for it")
+            return None
         patience_s = max(1.0, self._welcome.beat_s)
         connect_s, read_s = patience_s, self._hold_s + patience_s
         if left_s > 0:
             connect_s, read_s = min(connect_s, left_s + _LEAST_S), min(read_s, left_s + _LEAST_S)
+        base = self._addresses.now
         try:
             response = self._session.post(
-                self._url,
-                data=beat.model_dump_json(by_alias=True),
+                base + PATH + "beat",
+                data=beat.model_copy(update={"wait_s": self._hold_s}).model_dump_json(by_alias=True),
                 headers={"Content-Type": "application/json"},
                 timeout=(connect_s, read_s),
                 allow_redirects=False,
@@ -96,4 +103,5 @@ class Beats(threading.Thread):
             return BeatAnswer.model_validate_json(response.content)
         except (requests.RequestException, ValidationError) as error:
             log.warning("a beat did not get through: %s", error)
+            self._addresses.leave(base)
             return None

@@ -25,7 +25,7 @@ from pupload.protocol import (
     Welcome,
 )
 
-PATH = "/api/v1/worker/"
+PATH = "api/v1/worker/"
 CALL_S = 15.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
@@ -42,11 +42,32 @@ async def pauses(first_s: float = FIRST_PAUSE_S, longest_s: float = LONGEST_PAUS
         attempt += 1
 
 
-class Control:
-    """One controller, spoken to over kept connections with the worker's token."""
+class Addresses:
+    """Where controllers listen, each ending with a slash: one is spoken to until it does not answer, then the next.
 
-    def __init__(self, url: str, token: str) -> None:
-        self._base = url.rstrip("/") + PATH
+    Any thread may ask and tell.
+    """
+
+    def __init__(self, urls: str) -> None:
+        self._urls = [url.rstrip("/") + "/" for url in urls.split()]
+        self._turn = 0
+
+    @property
+    def now(self) -> str:
+        """The one to speak to."""
+        return self._urls[self._turn % len(self._urls)]
+
+    def leave(self, url: str) -> None:
+        """That one did not answer; when others have noticed already, nothing changes."""
+        if self.now == url:
+            self._turn += 1
+
+
+class Control:
+    """The controllers, spoken to over kept connections with the worker's token. `urls` are parted by blanks."""
+
+    def __init__(self, urls: str, token: str) -> None:
+        self.addresses = Addresses(urls)
         self._session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {token}"},
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
@@ -110,11 +131,19 @@ class Control:
 
     async def _post(self, verb: str, document: Document, within_s: float) -> bytes:
         body = document.model_dump_json(by_alias=True).encode()
+        base = self.addresses.now
+        try:
+            return await self._post_to(base, verb, body, within_s)
+        except ControllerUnavailable:
+            self.addresses.leave(base)
+            raise
+
+    async def _post_to(self, base: str, verb: str, body: bytes, within_s: float) -> bytes:
         headers = {"Content-Type": "application/json"}
         try:
             async with (
                 asyncio.timeout(within_s),
-                self._session.post(self._base + verb, data=body, headers=headers) as response,
+                self._session.post(base + PATH + verb, data=body, headers=headers) as response,
             ):
                 said = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -32,6 +32,9 @@ class LiveLog:
         self._news = asyncio.Event()
         self._posting = asyncio.Lock()
         self._unsent: list[LogLine] = []
+        self._posted = 0
+        self._unsure = False
+        """A post of the unsent lines was begun, and nobody knows whether it arrived."""
         self._loop = asyncio.get_running_loop()
         self._posts: asyncio.Task[None] | None = None
 
@@ -55,11 +58,11 @@ class LiveLog:
         self._posts.cancel()
         await asyncio.wait({self._posts})
 
-    def unsent(self, notes: Log) -> tuple[list[LogLine], float | None]:
-        """Every line that was never posted, and the progress that was not."""
-        lines, progress = notes.take(1 << 30)
+    def unsent(self, notes: Log) -> tuple[list[LogLine], int | None]:
+        """Every line that was not posted for certain; and the number of the first, where some may have been."""
+        lines, _ = notes.take(1 << 30)
         left, self._unsent = self._unsent + lines + notes.tail(), []
-        return left, progress
+        return left, self._posted if self._unsure else None
 
     async def _post_all(self, notes: Log) -> None:
         while True:
@@ -81,12 +84,14 @@ class LiveLog:
             self._unsent, progress = notes.take(BATCH_LINES)
             if not self._unsent and progress is None:
                 return
-            lines = Lines(ref=self._ref, lines=[as_line(line) for line in self._unsent], progress=progress)
+            told = [as_line(line) for line in self._unsent]
+            lines = Lines(ref=self._ref, first=self._posted, lines=told, progress=progress)
             async for _ in pauses():
                 try:
                     async with self._posting:
+                        self._unsure = True
                         await self._control.lines(lines)
-                        self._unsent = []
+                        self._posted, self._unsent, self._unsure = self._posted + len(told), [], False
                     break
                 except ControllerUnavailable:
                     continue

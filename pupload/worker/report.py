@@ -52,12 +52,13 @@ async def report(shop: Shop, attempt: Attempt, finish: Finish, freed: Callable[[
         raise LostLease("the lease was lost")
     await attempt.live.stop()
     await _store_log(shop, attempt)
-    lines, _ = attempt.live.unsent(attempt.log)
+    lines, first_line = attempt.live.unsent(attempt.log)
     found: dict[str, object] = {
         "exit_code": attempt.exit_code if finish.exit_code is None else finish.exit_code,
         "inputs": [staged.found for staged in attempt.staged],
         "folders": attempt.kept,
         "lines": [as_line(line) for line in lines],
+        "first_line": first_line,
         "log_key": attempt.log_key,
         "image_digest": attempt.image.digest if attempt.image else "",
         "timings": attempt.timings,

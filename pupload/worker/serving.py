@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ BUSY_WAIT_S = 2.0
 _LAST_CLAIM_S = 1.0
 _HURRY_S = 30.0
 _LOOP = "the loop of claims"
+WEDGED_S = 120.0
+"""An event loop that has stood still for so long looks after nothing any more: its attempts are better lost."""
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,7 @@ class Worker:
         self._hurrying = asyncio.Event()
         self._gone: Conflict | None = None
         self._fence_s = 0.0
+        self._turned = time.monotonic()
 
     def drain(self) -> None:
         """Take no more work; running attempts may end. A second call releases them at once."""
@@ -112,17 +116,31 @@ class Worker:
         )
 
     def _start_beats(self, welcome: Welcome) -> Beats:
-        loop, config = asyncio.get_running_loop(), self._shop.config
+        loop, shop = asyncio.get_running_loop(), self._shop
+        self._turned = time.monotonic()
         beats = Beats(
-            config.controller_url,
-            config.worker_token.get_secret_value(),
+            shop.control.addresses,
+            shop.config.worker_token.get_secret_value(),
             welcome,
-            snapshot=self._beat,
+            snapshot=lambda: self._sign_of_life(loop),
             tell=lambda answer: _on(loop, self._obey, answer),
-            fence=lambda: _on(loop, self._lose_all),
+            fence=lambda: self._fence(loop),
         )
         beats.start()
         return beats
+
+    def _sign_of_life(self, loop: asyncio.AbstractEventLoop) -> Beat | None:
+        """Asked on the thread of the beats; None while the event loop is not to be trusted with a lease."""
+        _on(loop, self._turn)
+        return self._beat() if time.monotonic() - self._turned < WEDGED_S else None
+
+    def _turn(self) -> None:
+        self._turned = time.monotonic()
+
+    def _fence(self, loop: asyncio.AbstractEventLoop) -> None:
+        """On the thread of the beats: the loop is told first, and the containers die whether or not it listens."""
+        _on(loop, self._lose_all)
+        threading.Thread(target=self._shop.engine.kill_all, args=(list(self._held),), name="fence", daemon=True).start()
 
     def _beat(self) -> Beat:
         # Called on the thread of the beats; list() of a dict's values is one step for the interpreter.

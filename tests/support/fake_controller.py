@@ -113,6 +113,9 @@ class FakeController:
         self.welcome = Welcome(worker_id="w1", beat_s=0.5, fence_s=3.0, lease_s=6.0)
         self.deaf = False
         self.lost: set[str] = set()
+        self.unheard: dict[str, int] = {}
+        """By verb, how many answers are lost on their way after all was done as asked."""
+        self.heard: list[Lines] = []
         self.faults: dict[str, deque[int]] = {}
         self.log_puts: list[SignedPut] = []
         self._offers: deque[Assignment] = deque()
@@ -169,6 +172,9 @@ class FakeController:
             if ref is not None and ref.run_id in self.lost:
                 return web.Response(status=409, text="LOST_LEASE")
             answer = await answers[verb](asked)
+            if self.unheard.get(verb):
+                self.unheard[verb] -= 1
+                return web.Response(status=503)
             if answer is None:
                 return web.Response(status=204)
             return web.Response(text=answer.model_dump_json(by_alias=True), content_type="application/json")
@@ -275,6 +281,7 @@ class FakeController:
     async def _logs(self, lines: Lines) -> None:
         async with self._news:
             self.posts += 1
+            self.heard.append(lines)
             self.lines += lines.lines
             if lines.progress is not None:
                 self.progress.append(lines.progress)

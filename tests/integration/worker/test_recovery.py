@@ -27,14 +27,18 @@ from pupload.config import WorkerConfig
 from pupload.worker.app import run_worker
 if {user}:
     os.setgroups([os.stat("/var/run/docker.sock").st_gid]); os.setgid({user}); os.setuid({user})
+{first}
 asyncio.run(run_worker(WorkerConfig(**{settings})))
 """
 
 
-def start_worker(config: WorkerConfig, user: int = 0) -> subprocess.Popen[bytes]:
-    """A worker in a process of its own, with the settings of `config`, as `user` who may use the engine."""
+def start_worker(config: WorkerConfig, user: int = 0, first: str = "") -> subprocess.Popen[bytes]:
+    """A worker in a process of its own, with the settings of `config`, as `user` who may use the engine.
+
+    `first` is a program that runs before it, in its process.
+    """
     settings = config.model_dump(mode="json", exclude_none=True, exclude={"gpus"}) | {"worker_token": "token"}
-    code = _MAIN.format(user=user, settings=repr(settings))
+    code = _MAIN.format(user=user, settings=repr(settings), first=first)
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
 
 

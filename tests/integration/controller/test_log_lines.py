@@ -1,0 +1,100 @@
+"""Log lines come when they come, maybe twice, maybe late; each is recorded once, in its order."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pupload.protocol import Assignment
+from pupload.stores.base import Store
+from tests.support.controller import REFERENCE, ControllerUnderTest, HandWorker, a_controller
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def controller(database_dsn: str, store: Store, tmp_path: Path) -> Any:
+    async with a_controller(database_dsn, store, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def worker(controller: ControllerUnderTest) -> HandWorker:
+    return await controller.worker()
+
+
+@pytest.fixture
+async def attempt(controller: ControllerUnderTest, worker: HandWorker) -> Assignment:
+    run = await controller.post("/api/v1/flow/test", REFERENCE)
+    async with controller.http.put(run["WaitingURLs"][0]["PutURL"], data=b"abc") as response:
+        assert response.status == 200
+    (assignment,) = await worker.claim(wait_s=10)
+    return assignment
+
+
+def lines(*texts: str) -> list[dict[str, str]]:
+    return [{"At": "2026-01-01T00:00:00Z", "Stream": "stdout", "Text": text} for text in texts]
+
+
+async def post(worker: HandWorker, attempt: Assignment, first: int | None, *texts: str, **more: Any) -> None:
+    await worker.call("logs", {"Ref": attempt.ref.wire(), "First": first, "Lines": lines(*texts), **more}, expect=204)
+
+
+async def recorded(controller: ControllerUnderTest, attempt: Assignment) -> list[str]:
+    path = f"/api/v1/runs/{attempt.ref.run_id}/nodes/{attempt.ref.node_id}/logs"
+    return [line["message"] for line in (await controller.get(path))["Logs"]]
+
+
+async def test_a_post_that_is_repeated_adds_nothing(
+    controller: ControllerUnderTest, worker: HandWorker, attempt: Assignment
+) -> None:
+    await post(worker, attempt, 0, "a", "b")
+    await post(worker, attempt, 0, "a", "b")
+    await post(worker, attempt, 2, "c", Progress=50)
+    await post(worker, attempt, 0, "a", "b")
+    await post(worker, attempt, 2, "c", Progress=50)
+    assert await recorded(controller, attempt) == ["a", "b", "c"]
+
+
+async def test_posts_that_overlap_add_what_is_new(
+    controller: ControllerUnderTest, worker: HandWorker, attempt: Assignment
+) -> None:
+    await post(worker, attempt, 0, "a", "b")
+    await post(worker, attempt, 1, "b", "c", "d")
+    await post(worker, attempt, 4, "e")
+    assert await recorded(controller, attempt) == ["a", "b", "c", "d", "e"]
+
+
+async def test_one_post_that_comes_many_times_at_once_is_recorded_once(
+    controller: ControllerUnderTest, worker: HandWorker, attempt: Assignment
+) -> None:
+    await asyncio.gather(*(post(worker, attempt, 0, "a", "b") for _ in range(8)))
+    assert await recorded(controller, attempt) == ["a", "b"]
+
+
+async def test_a_finish_adds_only_what_no_post_has_brought(
+    controller: ControllerUnderTest, worker: HandWorker, attempt: Assignment
+) -> None:
+    await post(worker, attempt, 0, "a", "b")
+    end = {"Outcome": "failed", "Reason": "exit", "FirstLine": 0, "Lines": lines("a", "b", "c")}
+    await worker.call("finish", {"Ref": attempt.ref.wire(), **end})
+    assert await recorded(controller, attempt) == ["a", "b", "c"]
+
+
+async def test_a_finish_that_is_sure_of_its_lines_brings_all_of_them(
+    controller: ControllerUnderTest, worker: HandWorker, attempt: Assignment
+) -> None:
+    await post(worker, attempt, 0, "again")
+    end = {"Outcome": "failed", "Reason": "exit", "Lines": lines("again", "end")}
+    await worker.call("finish", {"Ref": attempt.ref.wire(), **end})
+    assert await recorded(controller, attempt) == ["again", "again", "end"]
+
+
+async def test_a_worker_that_does_not_count_is_believed(
+    controller: ControllerUnderTest, worker: HandWorker, attempt: Assignment
+) -> None:
+    await post(worker, attempt, None, "a")
+    await post(worker, attempt, None, "a")
+    await post(worker, attempt, 2, "b")
+    assert await recorded(controller, attempt) == ["a", "a", "b"]
