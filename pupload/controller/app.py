@@ -18,6 +18,7 @@ from pupload.controller.routes import (
     files,
     flows,
     hooks,
+    interface,
     nodedefs,
     reference,
     replay,
@@ -63,6 +64,7 @@ ROUTES = [
     *account.ROUTES,
     *flows.ROUTES,
     *nodedefs.ROUTES,
+    *interface.ROUTES,
 ]
 
 
@@ -108,6 +110,7 @@ def application(parts: Parts) -> web.Application:
     """The HTTP side of the parts."""
     app = web.Application(middlewares=[errors, account.authentication], client_max_size=parts.config.max_body_bytes)
     app[PARTS] = parts
+    app[interface.INTERFACE] = interface.Interface(ROUTES)
     app[calls.GOING_DOWN] = asyncio.Event()
     app.on_shutdown.append(calls.note_shutdown)
     app.add_routes(ROUTES)

@@ -8,7 +8,7 @@ from pupload.controller.routes.declaring import get
 from pupload.controller.state import parts_of
 
 _ACCOUNT = web.RequestKey("account", str)
-_OPEN = ("/healthz", "/readyz", "/api/v1/worker/", "/api/v1/hooks/")
+_OPEN = ("/healthz", "/readyz", "/api/v1/worker/", "/api/v1/hooks/", "/openapi.json", "/docs")
 """Paths for which no key is asked: they tell nothing, or have tokens of their own."""
 
 

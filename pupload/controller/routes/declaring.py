@@ -81,6 +81,11 @@ class Route(web.AbstractRouteDef):
         """Every answer but refusals, by status."""
         return self.gives if isinstance(self.gives, Mapping) else {200: Answer(self.does, self.gives)}
 
+    @property
+    def operation(self) -> str:
+        """The route's name among all."""
+        return self.name or self.handler.__name__
+
     def register(self, router: web.UrlDispatcher) -> list[web.AbstractRoute]:
         """Adds the route, as aiohttp wants it."""
         return web.RouteDef(self.method, self.path, self.handler, {}).register(router)
