@@ -33,6 +33,7 @@ from pupload.controller.routes import (
     worker,
 )
 from pupload.controller.routes.answering import errors
+from pupload.controller.routes.declaring import Route
 from pupload.controller.state import PARTS, Parts
 from pupload.controller.wiring import wire
 from pupload.controller.workers import add_worker
@@ -113,6 +114,9 @@ def application(parts: Parts) -> web.Application:
     app[interface.INTERFACE] = interface.Interface(ROUTES)
     app[calls.GOING_DOWN] = asyncio.Event()
     app.on_shutdown.append(calls.note_shutdown)
+    app[account.SCOPES] = dict.fromkeys(each.handler for each in worker.ROUTES) | {
+        each.handler: each.scope for each in ROUTES if isinstance(each, Route)
+    }
     app.add_routes(ROUTES)
     return app
 

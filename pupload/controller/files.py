@@ -124,7 +124,7 @@ class Files:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(SQL["find_file"], file_id, account)
         if row is None:
-            raise _no_such_file(file_id)
+            raise no_such_file(file_id)
         return _file(row)
 
     async def page(self, account: str, cursor: str | None, limit: int) -> Sequence[File]:
@@ -140,7 +140,7 @@ class Files:
         async with self._database.connection() as connection:
             removed = await connection.fetchval(SQL["remove_file"], file_id, account)
         if removed is None:
-            raise _no_such_file(file_id)
+            raise no_such_file(file_id)
 
     async def read(self, file: File) -> AsyncGenerator[bytes, None]:
         """The file's bytes; close it when they are not all wanted.
@@ -193,7 +193,7 @@ def _file(row: asyncpg.Record) -> File:
     return File(**{name: row[name] for name in File.__slots__})
 
 
-def _no_such_file(file_id: str) -> NotFound:
+def no_such_file(file_id: str) -> NotFound:
     return NotFound(f"there is no file {file_id!r}; POST it to /api/v1/files first", code="FILE_NOT_FOUND")
 
 

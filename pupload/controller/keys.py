@@ -2,23 +2,27 @@
 
 Without any key every caller is the server's own user, who alone can reach it: it listens on loopback. From the first
 key on, every call needs one.
+
+The account of a key owns what its calls make. The account "" is the operator's: of a caller without a key, and of keys
+that are made for `admin`.
 """
 
 import hmac
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import asyncpg
 
 from pupload.config import ControllerConfig
+from pupload.controller.scopes import EVERY_SCOPE, KeyScope, opened_by, read_scopes
 from pupload.controller.secrets import token_digest
 from pupload.db.pool import Connection, Database
 from pupload.db.sql import SQL
-from pupload.errors import Conflict, InvalidRequest, NotFound, Unauthorized
+from pupload.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthorized
 
 _KNOWN_S = 2.0
 _LOOK_S = 0.5
@@ -28,12 +32,42 @@ _ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls. `account` owns what the call makes, and pays for it; `key_id` is "" for a call without a key."""
+
+    key_id: str
+    account: str
+    scopes: frozenset[KeyScope]
+
+    @property
+    def sees(self) -> str | None:
+        """The account whose things are listed for it; None for everybody's."""
+        return None if KeyScope.ADMIN in self.scopes else self.account
+
+    def require(self, scope: KeyScope) -> None:
+        """Returns when the caller may do what needs this scope.
+
+        Errors: Forbidden.
+        """
+        if scope not in self.scopes:
+            raise Forbidden(
+                f"this key lacks the scope {scope.value}; `pup key create NAME --scope {scope.value}` makes one",
+                code="SCOPE_MISSING",
+            )
+
+
+WITHOUT_KEYS = Caller("", "", EVERY_SCOPE)
+"""Everybody, while no keys are in use."""
+
+
+@dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as it is listed. `account` pays for its runs."""
+    """A key as it is listed."""
 
     id: str
     name: str
     account: str
+    scopes: tuple[str, ...]
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -45,15 +79,15 @@ class Keys:
     def __init__(self, config: ControllerConfig, database: Database) -> None:
         self._required, self._database = config.require_keys, database
         self._wanted, self._look_at = config.require_keys, 0.0
-        self._known: dict[bytes, tuple[float, str]] = {}
+        self._known: dict[bytes, tuple[float, Caller]] = {}
 
-    async def account_of(self, headers: Mapping[str, str]) -> str:
-        """The account that the call is made for; "" while no keys are in use.
+    async def caller_of(self, headers: Mapping[str, str]) -> Caller:
+        """Who calls.
 
         Errors: Unauthorized.
         """
         if not await self._are_wanted():
-            return ""
+            return WITHOUT_KEYS
         given = key_in(headers)
         known = self._known.get(token_digest(given))
         if known is None or known[0] < time.monotonic():
@@ -67,7 +101,7 @@ class Keys:
             self._look_at = time.monotonic() + _LOOK_S
         return self._wanted
 
-    async def _find(self, given: str) -> tuple[float, str]:
+    async def _find(self, given: str) -> tuple[float, Caller]:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(SQL["find_key"], _id_in(given))
         digest = token_digest(given)
@@ -75,7 +109,8 @@ class Keys:
             raise Unauthorized("this API key is unknown, expired or revoked; `pup key create NAME` makes a new one")
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        known = self._known[digest] = (time.monotonic() + _KNOWN_S, str(row["account"]))
+        caller = Caller(row["id"], row["account"], opened_by(row["scopes"]))
+        known = self._known[digest] = (time.monotonic() + _KNOWN_S, caller)
         return known
 
 
@@ -98,17 +133,27 @@ def _id_in(key: str) -> str:
 
 
 async def add_key(
-    connection: Connection, name: str, *, account: str = "", lifetime: timedelta | None = None
+    connection: Connection,
+    name: str,
+    *,
+    account: str = "",
+    lifetime: timedelta | None = None,
+    scopes: Iterable[str] = (),
 ) -> tuple[str, str]:
-    """A fresh key, shown this once, and its account: the given one, else one of its own.
+    """A fresh key, shown this once, and its account: the given one, the operator's for `admin`, else its own.
 
-    Errors: InvalidRequest for what can be no account; Conflict when the name is taken.
+    Errors: InvalidRequest for what can be no account or scope; Conflict when the name is taken.
     """
+    granted = read_scopes(scopes)
     if account and not _ACCOUNT.fullmatch(account):
         raise InvalidRequest(f"{account!r} can be no account: use letters, digits, `_`, `.` and `-`, at most 63")
     key_id = secrets.token_hex(6)
-    key, account = f"pup_{key_id}_{secrets.token_hex(32)}", account or f"acc_{key_id}"
-    added = await connection.fetchval(SQL["add_key"], key_id, name, token_digest(key), account, lifetime)
+    key = f"pup_{key_id}_{secrets.token_hex(32)}"
+    if not account and KeyScope.ADMIN not in granted:
+        account = f"acc_{key_id}"
+    added = await connection.fetchval(
+        SQL["add_key"], key_id, name, token_digest(key), account, lifetime, sorted(granted)
+    )
     if added is None:
         raise Conflict(f"there is, or was, a key named {name!r}; choose another name", code="KEY_EXISTS")
     return key, account
@@ -120,7 +165,15 @@ async def list_keys(connection: Connection) -> list[ApiKey]:
 
 
 def _key(row: asyncpg.Record) -> ApiKey:
-    return ApiKey(row["id"], row["name"], row["account"], row["created_at"], row["expires_at"], row["revoked_at"])
+    return ApiKey(
+        row["id"],
+        row["name"],
+        row["account"],
+        tuple(row["scopes"]),
+        row["created_at"],
+        row["expires_at"],
+        row["revoked_at"],
+    )
 
 
 async def revoke_key(connection: Connection, name: str) -> None:

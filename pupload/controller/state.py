@@ -16,9 +16,11 @@ from pupload.controller.files import Files
 from pupload.controller.flows import Flows
 from pupload.controller.hooks import Hooks
 from pupload.controller.keys import Keys
+from pupload.controller.limits import Limits
 from pupload.controller.multipart import Multiparts
 from pupload.controller.nodedefs import NodeDefRegistry
 from pupload.controller.outputs import Outputs
+from pupload.controller.owners import Owners
 from pupload.controller.publishing import Publishing
 from pupload.controller.reconcile import Look
 from pupload.controller.removal import Removal
@@ -64,7 +66,9 @@ class Parts:
     tools: Tools
     traces: Traces
     keys: Keys
+    owners: Owners
     accounts: Accounts
+    limits: Limits
     looks: Sequence[Look]
     flows: Flows
     publishing: Publishing

@@ -90,9 +90,14 @@ class Webhooks:
         """
         async with self._database.connection() as connection:
             if await connection.fetchval(SQL["redeliver_webhook"], webhook_id) is None:
-                raise NotFound(f"there is no webhook {webhook_id!r}", code="WEBHOOK_NOT_FOUND")
+                raise no_such_webhook(webhook_id)
             rows = await connection.fetch(SQL["find_webhook"], webhook_id)
             return (await _answers(connection, rows))[0]
+
+
+def no_such_webhook(webhook_id: str) -> NotFound:
+    """The error for a delivery that is not there."""
+    return NotFound(f"there is no webhook {webhook_id!r}", code="WEBHOOK_NOT_FOUND")
 
 
 async def _answers(connection: Connection, rows: Sequence[asyncpg.Record]) -> list[WebhookAnswer]:

@@ -20,9 +20,11 @@ from pupload.controller.ground import Ground
 from pupload.controller.hooks import Hooks
 from pupload.controller.intake import Intake
 from pupload.controller.keys import Keys
+from pupload.controller.limits import Limits
 from pupload.controller.multipart import Multiparts
 from pupload.controller.nodedefs import NodeDefRegistry
 from pupload.controller.outputs import Outputs
+from pupload.controller.owners import Owners
 from pupload.controller.publishing import Publishing
 from pupload.controller.reconcile import Look
 from pupload.controller.removal import Removal, note_lifetimes
@@ -86,6 +88,7 @@ def wire(config: ControllerConfig, database: Database, stores: Mapping[str, Stor
         web=Web(read_allowed(config.url_allow), Patience(post_s=_POST_S)),
         box=box,
         tiers=tiers,
+        limits=Limits(config),
     )
     return _parts(ground, Accounts(service, prices), _incoming(ground))
 
@@ -155,7 +158,9 @@ def _parts(ground: Ground, accounts: Accounts, incoming: _Incoming) -> Parts:
         tools=tools,
         traces=Traces(service),
         keys=Keys(config, database),
+        owners=Owners(database),
         accounts=accounts,
+        limits=ground.limits,
         looks=[
             *_every(config.reconcile_s, begin.chores.missed, accounts.end_exhausted),
             *_every(10 * config.reconcile_s, incoming.files.unwanted, incoming.intake.unwanted),

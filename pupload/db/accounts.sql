@@ -5,15 +5,16 @@
 SELECT EXISTS (SELECT FROM api_keys);
 
 -- name: find_key
-SELECT name, secret_sha256, account FROM api_keys
+SELECT id, secret_sha256, account, scopes FROM api_keys
 WHERE id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
 
 -- name: add_key
-INSERT INTO api_keys (id, name, secret_sha256, account, expires_at) VALUES ($1, $2, $3, $4, now() + $5::interval)
+INSERT INTO api_keys (id, name, secret_sha256, account, expires_at, scopes)
+VALUES ($1, $2, $3, $4, now() + $5::interval, $6)
 ON CONFLICT (name) DO NOTHING RETURNING id;
 
 -- name: list_keys
-SELECT id, name, account, created_at, expires_at, revoked_at FROM api_keys ORDER BY created_at, id;
+SELECT id, name, account, scopes, created_at, expires_at, revoked_at FROM api_keys ORDER BY created_at, id;
 
 -- name: revoke_key
 UPDATE api_keys SET revoked_at = now() WHERE name = $1 AND revoked_at IS NULL RETURNING id;
@@ -69,3 +70,15 @@ LEFT JOIN accounts a ON a.id = r.account
 WHERE r.status = 'RUNNING' AND r.ending IS NULL AND r.finished_at IS NULL
   AND (r.budget - r.spent <= coalesce(c.amount, 0) OR a.balance - coalesce(b.amount, 0) <= 0)
 ORDER BY r.id LIMIT 200;
+
+-- name: owner_of_run
+SELECT account FROM runs WHERE id = $1;
+
+-- name: owner_of_session
+SELECT account FROM sessions WHERE id = $1;
+
+-- name: owner_of_file
+SELECT account FROM files WHERE id = $1;
+
+-- name: owner_of_webhook
+SELECT r.account FROM webhooks AS w JOIN runs AS r ON r.id = w.run_id WHERE w.id = $1;

@@ -1,6 +1,7 @@
 """Bodies in, answers and errors out: the one place where an exception becomes an HTTP status."""
 
 import logging
+import math
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -19,6 +20,7 @@ from pupload.errors import (
     NotFound,
     PuploadError,
     TooLarge,
+    TooMany,
     policy_of,
 )
 from pupload.flow.load import read_json
@@ -103,7 +105,14 @@ def _refusal(
     status = policy.status
     if request.path.startswith(_REFERENCE) and isinstance(error, InvalidFlow | InvalidRequest | Malformed):
         status = 400
-    return _render(request, error, status, request_id, headers={"Retry-After": "1"} if policy.retry else {})
+    return _render(request, error, status, request_id, headers=_retry_after(error))
+
+
+def _retry_after(error: PuploadError) -> dict[str, str]:
+    """In whole seconds, never too early. Source: RFC 9110, 10.2.3."""
+    if isinstance(error, TooMany):
+        return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+    return {"Retry-After": "1"} if policy_of(error).retry else {}
 
 
 def _render(

@@ -16,7 +16,7 @@ from pupload.answers.runs import AnsweredRun, FlowRun, OutputMap, RunEvent
 from pupload.controller.calls import Call
 from pupload.controller.routes.account import account_of
 from pupload.controller.routes.answering import answer, path_part, read_bytes
-from pupload.controller.routes.declaring import REPEATED, TRUTH, Answer, Asked, Body, Route, get, post
+from pupload.controller.routes.declaring import CREATE, READ, REPEATED, TRUTH, Answer, Asked, Body, Route, get, post
 from pupload.controller.routes.events import TYPES, send_events, types_of
 from pupload.controller.routes.reference import idempotency_key
 from pupload.controller.routes.runs import run_id_of
@@ -172,7 +172,7 @@ STREAMED = {200: Answer("The run's events, until it is over.", stream=RunEvent, 
 
 def three_ways(path: str, begin: Beginner, takes: Body, does: str, name: str) -> list[Route]:
     """The routes to have what `begin` begins at once, waited for, and streamed."""
-    way = partial(post, takes=takes, refuses=(402, 409, 410))
+    way = partial(post, takes=takes, refuses=(402, 409, 410), scope=CREATE)
     sync, stream = (REPEATED, *WAITING), (REPEATED, *TYPES)
     return [
         way(path, at_once(begin), f"{does}: at once.", AT_ONCE, asks=(REPEATED,), name=name),
@@ -188,5 +188,5 @@ ROUTES = [
     *three_ways(
         "/api/v1/runs", _begin_posted, Body(PostedRun), "Runs a flow that comes with the request", "run_posted"
     ),
-    get("/api/v1/runs/{run}/outputs", get_outputs, "What came out by now, small text at once.", OutputMap),
+    get("/api/v1/runs/{run}/outputs", get_outputs, "What came out by now, small text at once.", OutputMap, scope=READ),
 ]

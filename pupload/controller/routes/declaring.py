@@ -12,6 +12,8 @@ from aiohttp import hdrs, web
 from pydantic import BaseModel
 
 from pupload.controller.routes.answering import Handler
+from pupload.controller.scopes import KeyScope
+from pupload.errors import Defect
 
 Kind = type[BaseModel]
 JSON = "application/json"
@@ -61,8 +63,8 @@ class Route(web.AbstractRouteDef):
     """A route of the interface.
 
     Shape: `gives` is what 200 holds, or every answer but refusals, by status; `refuses` are statuses beyond those that
-    the rest tells already. `open` is a route that no key is asked for. `name` is what generated clients call it: the
-    handler's own where there is none.
+    the rest tells already. `scope` is what a key needs here; `open` is a route that no key is asked for, and each is
+    one or the other. `name` is what generated clients call it: the handler's own where there is none.
     """
 
     method: str
@@ -75,6 +77,11 @@ class Route(web.AbstractRouteDef):
     refuses: tuple[int, ...] = ()
     open: bool = False
     name: str = ""
+    scope: KeyScope | None = None
+
+    def __post_init__(self) -> None:
+        if (self.scope is None) is not self.open:
+            raise Defect(f"{self.method} {self.path}: declare the scope that it needs, or that it is open")
 
     @property
     def answers(self) -> Mapping[int, Answer]:
@@ -95,6 +102,12 @@ get = partial(Route, hdrs.METH_GET)
 post = partial(Route, hdrs.METH_POST)
 put = partial(Route, hdrs.METH_PUT)
 delete = partial(Route, hdrs.METH_DELETE)
+
+READ = KeyScope.RUN_READ
+CREATE = KeyScope.RUN_CREATE
+WRITE = KeyScope.FLOW_WRITE
+FILES = KeyScope.FILES
+ADMIN = KeyScope.ADMIN
 
 NOTHING = Answer("Done.")
 LIMIT = Asked("limit", "How many at most: 50 unless said.", {"type": "integer", "minimum": 1, "maximum": 500})

@@ -4,7 +4,7 @@ from aiohttp import web
 
 from pupload.answers.evals import RunEvals
 from pupload.controller.routes.answering import answer
-from pupload.controller.routes.declaring import get
+from pupload.controller.routes.declaring import READ, get
 from pupload.controller.routes.runs import run_id_of
 from pupload.controller.state import parts_of
 
@@ -14,4 +14,12 @@ async def get_evals(request: web.Request) -> web.Response:
     return answer(await parts_of(request).evaluations.of_run(run_id_of(request)))
 
 
-ROUTES = [get("/api/v1/runs/{run}/evals", get_evals, "What evaluations found of the run, pending ones too.", RunEvals)]
+ROUTES = [
+    get(
+        "/api/v1/runs/{run}/evals",
+        get_evals,
+        "What evaluations found of the run, pending ones too.",
+        RunEvals,
+        scope=READ,
+    )
+]

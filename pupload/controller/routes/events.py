@@ -10,7 +10,7 @@ from aiohttp_sse import sse_response
 from pupload.answers.runs import LogRecord, RunEvent
 from pupload.controller.logs import NodeLogs
 from pupload.controller.routes.answering import answer, path_part, whole_number
-from pupload.controller.routes.declaring import TRUTH, Answer, Asked, get
+from pupload.controller.routes.declaring import READ, TRUTH, Answer, Asked, get
 from pupload.controller.routes.runs import run_id_of
 from pupload.controller.signals import run_topic
 from pupload.controller.state import Parts, parts_of
@@ -139,6 +139,7 @@ ROUTES = [
         "The run's events, and those to come until its last.",
         {200: Answer("The events.", stream=RunEvent)},
         asks=(*TYPES, *_AFTER),
+        scope=READ,
     ),
     get(
         "/api/v1/runs/{run}/nodes/{node}/logs",
@@ -146,5 +147,6 @@ ROUTES = [
         "The log of a node.",
         {200: Answer("The lines; where they are followed, as events.", Logs, stream=RunEvent)},
         asks=(_FOLLOW, *_AFTER),
+        scope=READ,
     ),
 ]

@@ -12,7 +12,7 @@ from pupload.answers.uploads import FileAnswer, FilePage
 from pupload.controller.files import File, Label
 from pupload.controller.routes.account import account_of
 from pupload.controller.routes.answering import answer, path_part, query_text, whole_number
-from pupload.controller.routes.declaring import ANYTHING, NOTHING, PAGE, Answer, Asked, Body, delete, get, post
+from pupload.controller.routes.declaring import ANYTHING, FILES, NOTHING, PAGE, Answer, Asked, Body, delete, get, post
 from pupload.controller.spool import Spool, a_spool
 from pupload.controller.state import parts_of
 from pupload.errors import InvalidRequest, Malformed, StoreUnavailable
@@ -143,8 +143,15 @@ ROUTES = [
         {201: Answer("The file.", FileAnswer)},
         takes=Body(form=True),
         asks=(_NAME,),
+        scope=FILES,
     ),
-    get("/api/v1/files", list_files, "Files, newest first.", FilePage, asks=PAGE),
-    get(_FILE, get_file, "The bytes of a file.", {200: Answer("The bytes, as an attachment.", media=ANYTHING)}),
-    delete(_FILE, delete_file, "Nobody can name the file any more.", {204: NOTHING}),
+    get("/api/v1/files", list_files, "Files, newest first.", FilePage, asks=PAGE, scope=FILES),
+    get(
+        _FILE,
+        get_file,
+        "The bytes of a file.",
+        {200: Answer("The bytes, as an attachment.", media=ANYTHING)},
+        scope=FILES,
+    ),
+    delete(_FILE, delete_file, "Nobody can name the file any more.", {204: NOTHING}, scope=FILES),
 ]

@@ -15,7 +15,7 @@ from pupload.answers.flows import (
 )
 from pupload.controller.flows import AskedVersion, named
 from pupload.controller.routes.answering import answer, path_part, query_text, read_bytes, whole_number
-from pupload.controller.routes.declaring import NOTHING, PAGE, Answer, Asked, Body, delete, get, post, put
+from pupload.controller.routes.declaring import NOTHING, PAGE, READ, WRITE, Answer, Asked, Body, delete, get, post, put
 from pupload.controller.state import parts_of
 from pupload.errors import InvalidRequest
 from pupload.flow.load import FlowDocuments, load_documents, read_json
@@ -113,10 +113,10 @@ _FROM = Asked("from", "A version's number, `draft` or `production`.")
 _TO = Asked("to", "A version's number, `draft` or `production`.")
 
 ROUTES = [
-    get("/api/v1/flows", list_flows, "Flows by name.", FlowPage, asks=PAGE),
-    put(_FLOW, put_flow, "Keeps the flow's draft.", FlowAnswer, takes=Body(FlowDocuments)),
-    get(_FLOW, get_flow, "The flow with its draft.", FlowAnswer),
-    delete(_FLOW, delete_flow, "Forgets the draft.", {204: NOTHING}),
+    get("/api/v1/flows", list_flows, "Flows by name.", FlowPage, asks=PAGE, scope=READ),
+    put(_FLOW, put_flow, "Keeps the flow's draft.", FlowAnswer, takes=Body(FlowDocuments), scope=WRITE),
+    get(_FLOW, get_flow, "The flow with its draft.", FlowAnswer, scope=READ),
+    delete(_FLOW, delete_flow, "Forgets the draft.", {204: NOTHING}, scope=WRITE),
     post(
         f"{_FLOW}/validate",
         validate,
@@ -124,6 +124,7 @@ ROUTES = [
         Findings,
         takes=Body(FlowDocuments, required=False),
         name="validate_flow",
+        scope=READ,
     ),
     post(
         _VERSIONS,
@@ -134,11 +135,17 @@ ROUTES = [
             201: Answer("The new version.", FlowVersionAnswer),
         },
         name="publish_flow",
+        scope=WRITE,
     ),
-    get(_VERSIONS, list_versions, "Versions, newest first.", FlowVersionPage, asks=PAGE),
-    get(_VERSION, get_version, "One version with its documents and exact images.", FlowVersionAnswer),
+    get(_VERSIONS, list_versions, "Versions, newest first.", FlowVersionPage, asks=PAGE, scope=READ),
+    get(_VERSION, get_version, "One version with its documents and exact images.", FlowVersionAnswer, scope=READ),
     post(
-        f"{_VERSION}/promote", promote, "Puts the version into production.", FlowVersionAnswer, name="promote_version"
+        f"{_VERSION}/promote",
+        promote,
+        "Puts the version into production.",
+        FlowVersionAnswer,
+        name="promote_version",
+        scope=WRITE,
     ),
-    get(f"{_FLOW}/compare", compare, "Where two versions differ.", FlowComparison, asks=(_FROM, _TO)),
+    get(f"{_FLOW}/compare", compare, "Where two versions differ.", FlowComparison, asks=(_FROM, _TO), scope=READ),
 ]

@@ -4,7 +4,7 @@ from aiohttp import web
 
 from pupload.answers.flows import NodeDefAnswer, NodeDefPage
 from pupload.controller.routes.answering import answer, path_part, query_text, read_body, whole_number
-from pupload.controller.routes.declaring import PAGE, Answer, Asked, Body, get, put
+from pupload.controller.routes.declaring import PAGE, READ, WRITE, Answer, Asked, Body, get, put
 from pupload.controller.state import parts_of
 from pupload.flow.load import load_definition
 from pupload.flow.nodedef import NodeDef
@@ -48,7 +48,14 @@ _NODEDEF = "/api/v1/nodedefs/{publisher}/{nodedef}"
 _PUBLISHER = Asked("publisher", "Those of one publisher alone.")
 
 ROUTES = [
-    get("/api/v1/nodedefs", list_nodedefs, "Node definitions by name.", NodeDefPage, asks=(_PUBLISHER, *PAGE)),
+    get(
+        "/api/v1/nodedefs",
+        list_nodedefs,
+        "Node definitions by name.",
+        NodeDefPage,
+        asks=(_PUBLISHER, *PAGE),
+        scope=READ,
+    ),
     put(
         _NODEDEF,
         put_nodedef,
@@ -56,6 +63,7 @@ ROUTES = [
         {200: Answer("It is there now, or was.", NodeDefAnswer), 201: Answer("It is new.", NodeDefAnswer)},
         takes=Body(NamedByPath),
         refuses=(409,),
+        scope=WRITE,
     ),
-    get(_NODEDEF, get_nodedef, "A definition; without a version the newest.", NodeDefAnswer),
+    get(_NODEDEF, get_nodedef, "A definition; without a version the newest.", NodeDefAnswer, scope=READ),
 ]

@@ -9,7 +9,7 @@ from aiohttp import web
 from pupload.answers.runs import FlowRun
 from pupload.controller.routes.account import account_of
 from pupload.controller.routes.answering import answer, can_be_stored
-from pupload.controller.routes.declaring import REPEATED, Answer, Body, get, post
+from pupload.controller.routes.declaring import CREATE, READ, REPEATED, Answer, Body, get, post
 from pupload.controller.routes.runs import run_id_of
 from pupload.controller.state import parts_of
 from pupload.controller.submission import Definition, Start
@@ -70,11 +70,13 @@ ROUTES = [
         takes=Body(FlowDocuments),
         asks=(REPEATED,),
         refuses=(402, 409),
+        scope=CREATE,
     ),
     get(
         "/api/v1/flow/status/{run}",
         flow_status,
         "The run.",
         {200: Answer("The run.", FlowRun), 400: Answer("There is no such run.", media="text/plain")},
+        scope=READ,
     ),
 ]

@@ -4,7 +4,19 @@ from aiohttp import web
 
 from pupload.answers.runs import FlowRun, RunPage
 from pupload.controller.routes.answering import answer, path_part, query_text, whole_number
-from pupload.controller.routes.declaring import BYTES, NOTHING, PAGE, Answer, Asked, delete, get, post, put
+from pupload.controller.routes.declaring import (
+    BYTES,
+    CREATE,
+    NOTHING,
+    PAGE,
+    READ,
+    Answer,
+    Asked,
+    delete,
+    get,
+    post,
+    put,
+)
 from pupload.controller.state import parts_of
 from pupload.controller.uploads import check_size
 from pupload.db.runs import artifact_of
@@ -109,10 +121,10 @@ _ASKED = (
 _THERE = Answer("There is the object, for an hour.", headers={"Location": "Where it is."})
 
 ROUTES = [
-    get("/api/v1/runs", list_runs, "Runs, newest first.", RunPage, asks=(*_ASKED, *PAGE)),
-    get(_RUN, get_run, "The run.", FlowRun),
-    delete(_RUN, delete_run, "Removes an ended run with its objects.", {204: NOTHING}, refuses=(409,)),
-    post(f"{_RUN}/cancel", cancel_run, "Stops the run; twice and after its end is fine.", FlowRun),
+    get("/api/v1/runs", list_runs, "Runs, newest first.", RunPage, asks=(*_ASKED, *PAGE), scope=READ),
+    get(_RUN, get_run, "The run.", FlowRun, scope=READ),
+    delete(_RUN, delete_run, "Removes an ended run with its objects.", {204: NOTHING}, refuses=(409,), scope=CREATE),
+    post(f"{_RUN}/cancel", cancel_run, "Stops the run; twice and after its end is fine.", FlowRun, scope=CREATE),
     put(
         f"{_RUN}/inputs/{{edge}}",
         put_input,
@@ -120,7 +132,17 @@ ROUTES = [
         {204: NOTHING},
         takes=BYTES,
         refuses=(409,),
+        scope=CREATE,
     ),
-    post(f"{_RUN}/uploads/{{edge}}/complete", complete_upload, "Looks at once for an upload.", FlowRun, refuses=(409,)),
-    get(f"{_RUN}/artifacts/{{edge}}", get_artifact, "The object of an edge.", {302: _THERE}, refuses=(410,)),
+    post(
+        f"{_RUN}/uploads/{{edge}}/complete",
+        complete_upload,
+        "Looks at once for an upload.",
+        FlowRun,
+        refuses=(409,),
+        scope=CREATE,
+    ),
+    get(
+        f"{_RUN}/artifacts/{{edge}}", get_artifact, "The object of an edge.", {302: _THERE}, refuses=(410,), scope=READ
+    ),
 ]

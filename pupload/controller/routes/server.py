@@ -4,7 +4,7 @@ from aiohttp import web
 
 from pupload.answers.server import GpuAnswer, TierAnswer, WorkerAnswer
 from pupload.controller.routes.answering import answer
-from pupload.controller.routes.declaring import get
+from pupload.controller.routes.declaring import ADMIN, READ, get
 from pupload.controller.state import parts_of
 from pupload.controller.workers import list_workers
 from pupload.db.sql import SQL
@@ -64,8 +64,8 @@ async def readyz(request: web.Request) -> web.Response:
 
 
 ROUTES = [
-    get("/api/v1/tiers", tiers, "The sizes that a node may ask for.", Tiers),
-    get("/api/v1/workers", workers, "Who works.", Workers),
+    get("/api/v1/tiers", tiers, "The sizes that a node may ask for.", Tiers, scope=READ),
+    get("/api/v1/workers", workers, "Who works.", Workers, scope=ADMIN),
     get("/healthz", healthz, "The process answers.", Health, open=True),
     get("/readyz", readyz, "Database and stores answer too.", Health, open=True),
 ]

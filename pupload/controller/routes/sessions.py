@@ -5,7 +5,7 @@ from aiohttp import web
 from pupload.answers.sessions import SessionAnswer, SessionPage
 from pupload.controller.routes.account import account_of
 from pupload.controller.routes.answering import answer, path_part, query_text, read_body, whole_number
-from pupload.controller.routes.declaring import LIMIT, NOTHING, PAGE, Answer, Body, delete, get, post
+from pupload.controller.routes.declaring import CREATE, LIMIT, NOTHING, PAGE, READ, Answer, Body, delete, get, post
 from pupload.controller.sessions import LAST_RUNS
 from pupload.controller.state import parts_of
 from pupload.flow.load import load_request
@@ -48,8 +48,18 @@ ROUTES = [
         "Makes a session, for runs to come.",
         {201: Answer("The session.", SessionAnswer)},
         takes=Body(SessionRequest, required=False),
+        scope=CREATE,
     ),
-    get("/api/v1/sessions", list_sessions, "Sessions, newest first.", SessionPage, asks=PAGE),
-    get(_SESSION, get_session, "A session with its newest runs and their messages.", SessionAnswer, asks=(LIMIT,)),
-    delete(_SESSION, delete_session, "Removes a session with its folder.", {204: NOTHING}, refuses=(409,)),
+    get("/api/v1/sessions", list_sessions, "Sessions, newest first.", SessionPage, asks=PAGE, scope=READ),
+    get(
+        _SESSION,
+        get_session,
+        "A session with its newest runs and their messages.",
+        SessionAnswer,
+        asks=(LIMIT,),
+        scope=READ,
+    ),
+    delete(
+        _SESSION, delete_session, "Removes a session with its folder.", {204: NOTHING}, refuses=(409,), scope=CREATE
+    ),
 ]

@@ -10,7 +10,7 @@ from pupload.controller.calls import Call
 from pupload.controller.routes.account import account_of
 from pupload.controller.routes.answering import path_part, read_bytes
 from pupload.controller.routes.calls import RUN_ID
-from pupload.controller.routes.declaring import REPEATED, Answer, Body, post
+from pupload.controller.routes.declaring import CREATE, REPEATED, Answer, Body, post
 from pupload.controller.routes.events import TYPES, send_events, types_of
 from pupload.controller.routes.reference import idempotency_key
 from pupload.controller.state import parts_of
@@ -43,5 +43,6 @@ ROUTES = [
         takes=Body(StepRequest, required=False),
         asks=(REPEATED, *TYPES),
         refuses=(402, 409, 410),
+        scope=CREATE,
     )
 ]

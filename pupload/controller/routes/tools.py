@@ -4,7 +4,7 @@ from aiohttp import web
 
 from pupload.answers.runs import FlowRun
 from pupload.controller.routes.answering import answer, read_document
-from pupload.controller.routes.declaring import Body, post
+from pupload.controller.routes.declaring import CREATE, Body, post
 from pupload.controller.routes.runs import run_id_of
 from pupload.controller.state import parts_of
 from pupload.controller.tools import ToolAnswers
@@ -25,5 +25,6 @@ ROUTES = [
         FlowRun,
         takes=Body(ToolAnswers),
         refuses=(409,),
+        scope=CREATE,
     )
 ]

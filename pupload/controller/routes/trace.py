@@ -4,7 +4,7 @@ from aiohttp import web
 
 from pupload.answers.traces import RunTrace
 from pupload.controller.routes.answering import answer, query_text
-from pupload.controller.routes.declaring import Asked, get
+from pupload.controller.routes.declaring import READ, Asked, get
 from pupload.controller.routes.runs import run_id_of
 from pupload.controller.state import parts_of
 from pupload.controller.trace import LATEST
@@ -20,5 +20,12 @@ _ATTEMPT = Asked("attempt", "`latest` of each node, `all`, or a number.")
 _NODE = Asked("node", "One node's alone.")
 
 ROUTES = [
-    get("/api/v1/runs/{run}/trace", get_trace, "What became of each attempt.", RunTrace, asks=(_ATTEMPT, _NODE)),
+    get(
+        "/api/v1/runs/{run}/trace",
+        get_trace,
+        "What became of each attempt.",
+        RunTrace,
+        asks=(_ATTEMPT, _NODE),
+        scope=READ,
+    ),
 ]

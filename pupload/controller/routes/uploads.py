@@ -7,7 +7,7 @@ from pupload.answers.runs import FlowRun
 from pupload.answers.uploads import PartAnswer, SignedPart, SignedParts, UploadAnswer
 from pupload.controller.multipart import UploadSession
 from pupload.controller.routes.answering import answer, path_part, read_document
-from pupload.controller.routes.declaring import NOTHING, Answer, Body, delete, get, post
+from pupload.controller.routes.declaring import CREATE, NOTHING, READ, Answer, Body, delete, get, post
 from pupload.controller.routes.runs import run_id_of
 from pupload.controller.state import Parts, parts_of
 from pupload.flow.given import Given, Size, Text
@@ -111,9 +111,12 @@ ROUTES = [
         {201: Answer("The upload.", UploadAnswer)},
         takes=Body(UploadWish),
         refuses=(409,),
+        scope=CREATE,
     ),
-    get(_UPLOAD, get_upload, "The upload with the parts that are there.", UploadAnswer),
-    delete(_UPLOAD, abort_upload, "Aborts the upload; one that has ended stays as it is.", {204: NOTHING}),
+    get(_UPLOAD, get_upload, "The upload with the parts that are there.", UploadAnswer, scope=READ),
+    delete(
+        _UPLOAD, abort_upload, "Aborts the upload; one that has ended stays as it is.", {204: NOTHING}, scope=CREATE
+    ),
     post(
         f"{_UPLOAD}/parts",
         sign_parts,
@@ -121,6 +124,7 @@ ROUTES = [
         SignedParts,
         takes=Body(PartNumbers),
         refuses=(409,),
+        scope=CREATE,
     ),
     post(
         f"{_UPLOAD}/complete",
@@ -129,5 +133,6 @@ ROUTES = [
         FlowRun,
         refuses=(409,),
         name="complete_upload_in_parts",
+        scope=CREATE,
     ),
 ]

@@ -4,7 +4,7 @@ from aiohttp import web
 
 from pupload.answers.webhooks import WebhookAnswer, WebhookList
 from pupload.controller.routes.answering import answer, path_part
-from pupload.controller.routes.declaring import Answer, get, post
+from pupload.controller.routes.declaring import CREATE, READ, Answer, get, post
 from pupload.controller.routes.runs import run_id_of
 from pupload.controller.state import parts_of
 
@@ -20,11 +20,18 @@ async def redeliver(request: web.Request) -> web.Response:
 
 
 ROUTES = [
-    get("/api/v1/runs/{run}/webhooks", list_webhooks, "What was told of the run, each with its tries.", WebhookList),
+    get(
+        "/api/v1/runs/{run}/webhooks",
+        list_webhooks,
+        "What was told of the run, each with its tries.",
+        WebhookList,
+        scope=READ,
+    ),
     post(
         "/api/v1/webhooks/{webhook}/redeliver",
         redeliver,
         "Tells it again, under the same id.",
         {202: Answer("It is told soon.", WebhookAnswer)},
+        scope=CREATE,
     ),
 ]
