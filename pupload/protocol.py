@@ -83,7 +83,7 @@ class InputSpec(Document):
 
 
 class OutputSpec(Document):
-    """One output port. `extension` has its dot, or is ""."""
+    """One output port. `extension` has its dot, or is "". `read`: by another node of the run."""
 
     port: str
     edge: str
@@ -91,6 +91,7 @@ class OutputSpec(Document):
     required: bool
     extension: str = ""
     max_size_bytes: int
+    read: bool = False
 
 
 class KeptFolder(Document):

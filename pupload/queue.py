@@ -44,7 +44,7 @@ CROSS JOIN LATERAL (
 ) AS first
 ORDER BY first.id
 """
-"""Tiers that have a job which may be taken now, the oldest job first. PgQueuer's own statements do not part them."""
+"""PgQueuer's own statements do not part tiers."""
 
 _WITHDRAW = """
 DELETE FROM pgqueuer WHERE id IN (
@@ -100,7 +100,7 @@ async def call_controllers(connection: Connection) -> None:
 
 async def take_chore(connection: Connection) -> Chore | None:
     """The next chore, gone from the queue when the transaction commits."""
-    taken = await take(connection, [kind.value for kind in ChoreKind])
+    taken = await take(connection, await due_tiers(connection, [kind.value for kind in ChoreKind]))
     return Chore(ChoreKind(taken.tier), taken.run_id, taken.node_id, taken.attempt) if taken else None
 
 
@@ -125,28 +125,27 @@ async def withdraw(connection: Connection, attempts: Iterable[tuple[str, str, in
         await connection.execute(_WITHDRAW, keys)
 
 
-async def take(connection: Connection, tiers: Collection[str]) -> QueuedAttempt | None:
-    """The next attempt of one of the tiers, gone from the queue when the transaction commits."""
+async def due_tiers(connection: Connection, tiers: Collection[str]) -> list[str]:
+    """Those of the tiers that have an attempt which may be taken now, that with the oldest first."""
+    return [row["tier"] for row in await connection.fetch(_DUE_TIERS, list(tiers))]
+
+
+async def take(connection: Connection, tiers: Iterable[str]) -> QueuedAttempt | None:
+    """The next attempt of the first of the tiers that has one, gone from the queue when the transaction commits."""
     # One tier at a time: asked for all at once, PgQueuer locks the first job of each until this transaction ends, and
     # whoever looks meanwhile finds nothing, and is not called again.
-    for row in await connection.fetch(_DUE_TIERS, list(tiers)):
-        if attempt := await _take_of(connection, row["tier"]):
-            return attempt
+    for tier in tiers:
+        jobs = await _queries(connection).dequeue(
+            batch_size=1,
+            entrypoints={QueueEntrypoint(tier): _NO_LIMIT},
+            queue_manager_id=_CLAIMER,
+            global_concurrency_limit=None,
+            heartbeat_timeout=_NEVER,
+        )
+        if jobs:
+            await _queries(connection).log_jobs([(jobs[0], "successful", None)])
+            return _attempt(jobs[0])
     return None
-
-
-async def _take_of(connection: Connection, tier: str) -> QueuedAttempt | None:
-    jobs = await _queries(connection).dequeue(
-        batch_size=1,
-        entrypoints={QueueEntrypoint(tier): _NO_LIMIT},
-        queue_manager_id=_CLAIMER,
-        global_concurrency_limit=None,
-        heartbeat_timeout=_NEVER,
-    )
-    if not jobs:
-        return None
-    await _queries(connection).log_jobs([(jobs[0], "successful", None)])
-    return _attempt(jobs[0])
 
 
 async def next_due_s(connection: Connection, tiers: Collection[str]) -> float | None:

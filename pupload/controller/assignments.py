@@ -99,4 +99,5 @@ def _output(plan: Plan, node: NodePlan, binding: Binding) -> OutputSpec:
         required=binding.required,
         extension=binding.extension,
         max_size_bytes=plan.edges[binding.edge].max_size_bytes or node.tier.disk_bytes,
+        read=bool(plan.edges[binding.edge].consumers),
     )

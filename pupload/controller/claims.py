@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import partial
 from random import random
 
 import asyncpg
@@ -37,7 +38,7 @@ from pupload.protocol import (
     StopOrder,
     Welcome,
 )
-from pupload.queue import QueuedAttempt, enqueue, next_due_s, take
+from pupload.queue import QueuedAttempt, due_tiers, enqueue, next_due_s, take
 from pupload.run.commands import Step
 from pupload.run.events import Event, NodeClaimed, NodeFailed, NodeReleased
 from pupload.run.state import RunID, tries
@@ -46,6 +47,7 @@ from pupload.tiers import fits, reserve
 _LOG = logging.getLogger(__name__)
 _LONGEST_HOLD_S = 30.0
 _JUST_AFTER_S = 0.005
+_KNOWN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +76,27 @@ class Claims:
             ground.tiers,
         )
         self._assignments = Assignments(ground)
+        self._known: dict[bytes, tuple[float, KnownWorker]] = {}
 
     @property
     def _database(self) -> Database:
         return self._service.database
 
     async def know(self, token: str) -> KnownWorker:
-        """The worker with this token.
+        """The worker with this token. One that was revoked elsewhere is believed for a moment yet.
 
         Errors: Unauthorized.
         """
+        digest = token_digest(token)
+        known = self._known.get(digest)
+        if known is None or known[0] < time.monotonic():
+            known = self._known[digest] = (time.monotonic() + _KNOWN_S, await self._find(digest))
+        return known[1]
+
+    async def _find(self, digest: bytes) -> KnownWorker:
+        self._known.pop(digest, None)
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(SQL["find_worker"], token_digest(token))
+            row = await connection.fetchrow(SQL["find_worker"], digest)
         if row is None:
             raise Unauthorized("this worker token is unknown or revoked; `pup worker-token add NAME` makes a new one")
         return KnownWorker(row["id"], row["name"])
@@ -160,14 +171,18 @@ class Claims:
 
     async def _take_one(self, worker: KnownWorker, instance: str, tiers: Sequence[str]) -> TakenAttempt | None:
         """One job, taken in one transaction; jobs of nodes that have moved on are dropped on the way."""
-        while True:
-            found = await self._database.transact(
-                lambda connection: self._claim_in(connection, worker, instance, tiers)
-            )
-            if found is _Nothing.EMPTY:
-                return None
+        while due := await self._due(tiers):
+            found = await self._database.transact(partial(self._claim_in, worker=worker, instance=instance, tiers=due))
             if isinstance(found, TakenAttempt):
                 return found
+            if found is _Nothing.EMPTY:
+                break
+        return None
+
+    async def _due(self, tiers: Sequence[str]) -> list[str]:
+        """Asked outside of a transaction: most looks find nothing."""
+        async with self._database.connection() as connection:
+            return await due_tiers(connection, tiers)
 
     async def _claim_in(
         self, connection: Connection, worker: KnownWorker, instance: str, tiers: Sequence[str]

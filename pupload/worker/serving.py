@@ -319,6 +319,7 @@ class Worker:
     async def _keep_clean(self) -> None:
         while True:
             await asyncio.sleep(self._shop.config.janitor_s)
+            self._shop.transfers.handover.drop_old()
             await self._sweep()
 
     async def _sweep(self) -> None:

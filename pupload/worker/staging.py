@@ -114,6 +114,8 @@ async def _deliver(
     except TransferFailed as error:
         text = f"output {output.spec.port} could not be stored: {error}"
         raise NodeFailure(Reason.TRANSFER, text, final=error.final) from error
+    if output.spec.read:
+        stage.transfers.handover.keep(output.sha256, output.source.fd, output.source.size_bytes)
     return OutputFound(
         edge=output.spec.edge,
         key=signed.key,

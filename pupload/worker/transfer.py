@@ -7,6 +7,7 @@ holds a URL.
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
@@ -18,6 +19,7 @@ from pupload.flow.digest import Digest
 from pupload.log import redact
 from pupload.protocol import ObjectRef, SignedPut
 from pupload.worker.control import pauses
+from pupload.worker.handover import Handover
 
 PIECE_BYTES = 1024 * 1024
 RETRY_FOR_S = 60.0
@@ -51,6 +53,7 @@ class Transfers:
 
     def __init__(self, retry_for_s: float = RETRY_FOR_S) -> None:
         self._retry_for_s = retry_for_s
+        self.handover = Handover()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, limit_per_host=64, keepalive_timeout=30),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=IDLE_S),
@@ -60,7 +63,8 @@ class Transfers:
         )
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, and let go of what waits to be handed over."""
+        self.handover.close()
         await self._session.close()
 
     async def fetch(self, content: ObjectRef, target: Path, renewed: Callable[[], Awaitable[str]]) -> Digest:
@@ -69,6 +73,8 @@ class Transfers:
         `renewed` gives a fresh URL.
         Errors: TransferFailed; OSError of the disk.
         """
+        if handed := await asyncio.to_thread(self._handed_over, content, target):
+            return handed
         url = content.url
 
         async def once() -> Digest:
@@ -111,6 +117,22 @@ class Transfers:
                 if asyncio.get_running_loop().time() > give_up:
                     raise TransferFailed(str(error)) from error
         raise AssertionError("pauses never end")
+
+    def _handed_over(self, content: ObjectRef, target: Path) -> Digest | None:
+        """What was read of a file that an attempt here has just stored; None where it is to be fetched. Blocks."""
+        part = _Part(target)
+        try:
+            with self.handover.opened(content.sha256.lower()) as fd, closing(part):
+                while data := os.pread(fd, PIECE_BYTES, part.digest.size_bytes):
+                    part.take(data)
+            _check_digest(content, part.digest)
+            part.settle()
+        except KeyError:
+            return None
+        except (_Passing, OSError):
+            self.handover.drop(content.sha256.lower())
+            return None
+        return part.digest
 
     async def _fetch(self, content: ObjectRef, url: str, target: Path) -> Digest:
         part = _Part(target)

@@ -79,10 +79,11 @@ async def node_logs(request: web.Request) -> web.StreamResponse:
 
 async def follow(parts: Parts, run_id: RunID, after: int) -> AsyncIterator[RunEvent]:
     """The run's events from number `after` + 1, each once, in order, ending with the run."""
+    idle = True
     with parts.signals.listen(run_topic(run_id)) as heard:
         while True:
             try:
-                ended = await parts.views.has_ended(run_id)
+                ended = idle and await parts.views.has_ended(run_id)
                 events = await parts.views.events(run_id, after, _PAGE)
             except DatabaseUnavailable as error:
                 # The answer has begun, so there is no refusing it; it goes on where it is when the database is back.
@@ -95,9 +96,10 @@ async def follow(parts: Parts, run_id: RunID, after: int) -> AsyncIterator[RunEv
             for event in events:
                 after = event.seq
                 yield event
-            if ended and len(events) < _PAGE:
+            idle = not events
+            if (events and events[-1].type in TERMINAL_RECORDS) or (ended and len(events) < _PAGE):
                 return
-            if not events:
+            if len(events) < _PAGE:
                 await parts.signals.wait(heard, _PING_S)
 
 

@@ -10,7 +10,7 @@ from pupload.db.pool import Connection
 from pupload.errors import Conflict, StoreUnavailable
 from pupload.flow.plan import NodeID, Plan
 from pupload.protocol import Claim
-from pupload.queue import QueuedAttempt, next_due_s, take
+from pupload.queue import QueuedAttempt, due_tiers, next_due_s, take
 from pupload.stores.base import Store
 from pupload.tiers import TIERS
 from tests.support.parts import ROOMY, Desk, checked
@@ -31,14 +31,19 @@ async def queued(desk: Desk) -> list[str]:
         return [row["dedupe_key"] for row in await connection.fetch("SELECT dedupe_key FROM pgqueuer ORDER BY id")]
 
 
+async def oldest(connection: Connection) -> QueuedAttempt | None:
+    """What a claim for all tiers takes."""
+    return await take(connection, await due_tiers(connection, list(TIERS)))
+
+
 async def test_what_another_claim_is_looking_at_does_not_hide_the_rest(desks: tuple[Desk, Desk]) -> None:
     """A claim that takes from one tier must not hold on to the jobs of others meanwhile: nobody would call again."""
     plan = in_tiers(a_plan("a: -> x", "b: -> y"), a="c-small", b="c-nano")
     await desks[0].create("run_1", plan)
 
     async def claim_slowly(connection: Connection) -> QueuedAttempt | None:
-        first = await take(connection, list(TIERS))
-        second = await desks[1].database.transact(lambda meanwhile: take(meanwhile, list(TIERS)))
+        first = await oldest(connection)
+        second = await desks[1].database.transact(oldest)
         assert first is not None
         assert first.node_id == "a"
         return second
@@ -82,7 +87,7 @@ async def test_a_job_that_is_being_claimed_does_not_hold_up_a_cancel(desks: tupl
     run_id, _ = await desks[0].create("run_1", a_plan("a: -> x", "b: -> y"))
 
     async def claim_while_it_is_cancelled(connection: Connection) -> None:
-        assert await take(connection, list(TIERS)) is not None
+        assert await oldest(connection) is not None
         await desks[1].parts.service.cancel(run_id)
 
     await desks[0].database.transact(claim_while_it_is_cancelled)

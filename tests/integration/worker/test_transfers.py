@@ -1,12 +1,15 @@
 """Files between the store and the container, in both ways, when all goes well and when it does not."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from pupload.config import WorkerConfig
 from pupload.flow.plan import Reason
 from pupload.protocol import Assignment, Finish, Outcome
+from pupload.worker.serving import Worker
 from tests.integration.worker.conftest import serving
 from tests.support.fake_controller import MB, FakeController, an_assignment, an_output, shell
 
@@ -141,3 +144,37 @@ async def test_an_optional_input_without_an_object_is_left_out(controller: FakeC
     finish = await outcome_of(controller, node)
     assert "[sh]0" in controller.text(finish)
     assert not any(line.startswith("INPUT_A") for line in controller.text(finish))
+
+
+def reader_of(controller: FakeController, content: bytes) -> Assignment:
+    """Copies what another node has written, whose object is `content`."""
+    return an_assignment("cp", "${b}", "${c}", inputs=[controller.input("b", content)], outputs=[an_output("c")])
+
+
+def gets(controller: FakeController) -> list[str]:
+    return [asked for asked in controller.store.asked if asked == "GET in/b"]
+
+
+@pytest.mark.parametrize("read", [True, False])
+async def test_what_another_node_reads_is_handed_over_on_the_spot(
+    controller: FakeController, files: str, read: bool
+) -> None:
+    writer = copy(controller)
+    writer.outputs[0] = an_output("b", read=read)
+    await outcome_of(controller, writer)
+    finish = await outcome_of(controller, reader_of(controller, CONTENT))
+    assert controller.store.objects[finish.outputs[0].key] == CONTENT
+    assert len(gets(controller)) == (0 if read else 1)
+
+
+async def test_bytes_that_changed_after_they_were_stored_are_fetched(
+    controller: FakeController, worker: Worker
+) -> None:
+    writer = copy(controller)
+    writer.outputs[0] = an_output("b", read=True)
+    finish = await outcome_of(controller, writer)
+    with worker._shop.transfers.handover.opened(finish.outputs[0].sha256) as fd:
+        await asyncio.to_thread(Path(f"/proc/self/fd/{fd}").write_bytes, b"something else")
+    finish = await outcome_of(controller, reader_of(controller, CONTENT))
+    assert controller.store.objects[finish.outputs[0].key] == CONTENT
+    assert len(gets(controller)) == 1
