@@ -179,6 +179,9 @@ class WorkerConfig(_Settings):
     transfer_timeout_s: PositiveSeconds = Field(default=3600.0, description="seconds all inputs or outputs may take")
     grace_s: PositiveSeconds = Field(default=3.0, description="seconds between TERM and KILL")
     janitor_s: PositiveSeconds = Field(default=60.0, description="seconds between looks for leftovers")
+    let_go_s: PositiveSeconds = Field(
+        default=150.0, description="seconds that a step which must not be cut short has to end, once its attempt is to"
+    )
     drain_s: float = Field(default=30.0, ge=0, description="seconds that running attempts may take to end on SIGTERM")
     files: str = Field(
         default="auto", pattern="^(auto|mount|archive)$", description="how files reach containers; auto: mount if seen"

@@ -178,7 +178,8 @@ class Multiparts:
         try:
             async with self._held(session):
                 await self._complete(session)
-        except PuploadError:
+        except BaseException:
+            # Also when the client hangs up: nobody is at it any more, and it need not wait to be taken for stalled.
             await self._change("reopen_session", session.id)
             raise
 

@@ -30,6 +30,7 @@ Look = tuple[Callable[[], Awaitable[None]], float]
 _LOG = logging.getLogger(__name__)
 _HISTORY_S = 600.0
 _SWEEP_GRACE_S = 60.0
+_LONGEST_LOOK_S = 900.0
 
 
 class Reconciler:
@@ -152,8 +153,9 @@ def alone(what: str, run_id: str) -> Iterator[None]:
 async def _repeat(look: Callable[[], Awaitable[None]], every_s: float) -> None:
     while True:
         try:
-            await reach("reconcile.look")
-            await look()
+            async with asyncio.timeout(_LONGEST_LOOK_S):
+                await reach("reconcile.look")
+                await look()
         except PuploadError as error:
             _LOG.warning("%s: %s", getattr(look, "__name__", "look"), error)
         except Exception:  # noqa: BLE001 - see below

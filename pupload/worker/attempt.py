@@ -65,11 +65,14 @@ async def run_attempt(
     )
     attempt = Attempt(assignment, hold, notes, live, device)
     live.start(notes)
+    patience_s = shop.config.let_go_s
     try:
         finish = await _outcome(shop, attempt)
-        ended(await report(shop, attempt, finish, freed))
+        ended(await hold.unless_stuck(report(shop, attempt, finish, freed), patience_s))
     except LostLease as lost:
         log.warning("attempt %s is no longer ours, dropped: %s", attempt.name, lost)
+    except Stopped:
+        log.error("attempt %s was to end, and its report was stuck for %g s: dropped", attempt.name, patience_s)
     finally:
         await _clean_up(shop, attempt)
 
@@ -77,7 +80,7 @@ async def run_attempt(
 async def _outcome(shop: Shop, attempt: Attempt) -> Finish:
     ref = attempt.assignment.ref
     try:
-        await _work(shop, attempt)
+        await attempt.hold.unless_stuck(_work(shop, attempt), shop.config.let_go_s)
         return Finish(ref=ref, outcome=Outcome.SUCCEEDED if attempt.calls is None else Outcome.ASKED)
     except NodeFailure as failure:
         return failed(ref, failure)
@@ -268,13 +271,14 @@ async def _clean_up(shop: Shop, attempt: Attempt) -> None:
     if attempt.attached:
         attempt.attached.close()
     try:
-        await reach("cleanup.begun")
-        await _remove_container(shop, attempt)
-        await reach("cleanup.container_gone")
-        if attempt.attached:
-            await attempt.attached.drained(DRAIN_OUTPUT_S)
-        if attempt.place:
-            await asyncio.to_thread(remove_tree, attempt.place.root)
+        async with asyncio.timeout(shop.config.let_go_s):
+            await reach("cleanup.begun")
+            await _remove_container(shop, attempt)
+            await reach("cleanup.container_gone")
+            if attempt.attached:
+                await attempt.attached.drained(DRAIN_OUTPUT_S)
+            if attempt.place:
+                await asyncio.to_thread(remove_tree, attempt.place.root)
     except (PuploadError, OSError) as error:
         log.warning("attempt %s leaves something to the janitor: %s", attempt.name, error)
     finally:

@@ -62,7 +62,7 @@ class Beats(threading.Thread):
         fenced = False
         while not self._ended.is_set():
             sent = time.monotonic()
-            answer = self._beat(self._welcome.fence_s - (sent - last))
+            answer = self._beat_safely(self._welcome.fence_s - (sent - last))
             if answer is None:
                 if not fenced and time.monotonic() - last > self._welcome.fence_s:
                     log.error("no beat got through for %g s: ending all attempts", self._welcome.fence_s)
@@ -78,6 +78,15 @@ class Beats(threading.Thread):
             if answer.stop or answer.lost:
                 self._ended.wait(_AFTER_NEWS_S)
         self._session.close()
+
+    def _beat_safely(self, left_s: float) -> BeatAnswer | None:
+        try:
+            reach_now("beat.sending")
+            return self._beat(left_s)
+        except Exception:
+            # Without this thread the worker would go on, and lose every attempt that it claims.
+            log.exception("a beat met a fault of this program")
+            return None
 
     def _beat(self, left_s: float) -> BeatAnswer | None:
         """One beat, given up in time for the fence: a mute controller must not hold that up."""

@@ -66,3 +66,25 @@ class Hold:
             if not work.done():
                 work.cancel()
                 await asyncio.wait({work})
+
+    async def unless_stuck(self, steps: Coroutine[Any, Any, T], patience_s: float) -> T:
+        """The result of `steps`, some of which must not be cut short; they are, `patience_s` after the word to end.
+
+        Errors: Stopped in that case; what `steps` raise.
+        """
+        work = asyncio.ensure_future(steps)
+        impatient = asyncio.ensure_future(self._told_since(patience_s))
+        try:
+            await asyncio.wait({work, impatient}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+            raise Stopped
+        finally:
+            impatient.cancel()
+            if not work.done():
+                work.cancel()
+                await asyncio.wait({work})
+
+    async def _told_since(self, seconds: float) -> None:
+        await self._told.wait()
+        await asyncio.sleep(seconds)
