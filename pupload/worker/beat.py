@@ -90,7 +90,6 @@ class Beats(threading.Thread):
 
     def _beat(self, left_s: float) -> BeatAnswer | None:
         """One beat, given up in time for the fence: a mute controller must not hold that up."""
-        reach_now("beat.sending")
         beat = self._snapshot()
         if beat is None:
             log.error("the worker's event loop stands still; no beat is sent for it")
