@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,7 +20,20 @@ from pupload.errors import InvalidConfig
 
 PositiveSeconds = Annotated[float, Field(gt=0)]
 PositiveCount = Annotated[int, Field(gt=0)]
+N = TypeVar("N", int, float)
+Limit = Annotated[N, Field(ge=0)]
+"""0 is no limit."""
 _URL_ALLOW = "hosts, host:port or networks that URLs of users may lead to beside the public internet, by http too"
+
+
+_REGISTRIES = (
+    "where images may come from: `host[:port][/path]`, as `docker.io/library`; `local` is what the engine has already; "
+    "empty: anywhere"
+)
+# A host without a dot or a port would be an account of Docker's own registry.
+_HOST = r"(localhost|\[[0-9a-fA-F:]+\]|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)(:[0-9]+)?|[A-Za-z0-9-]+:[0-9]+"
+_REGISTRY = rf"^(local|({_HOST})(/[a-z0-9._-]+)*)$"
+Registries = tuple[Annotated[str, StringConstraints(pattern=_REGISTRY)], ...]
 
 
 class _Settings(BaseSettings):
@@ -46,6 +59,20 @@ class _Settings(BaseSettings):
         return self.model_dump(mode="json")
 
 
+class AccountLimits(BaseModel):
+    """What of the limits of keys is otherwise for one account. None: as for all; 0: no limit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    requests_per_s: Limit[float] | None = None
+    requests_burst: PositiveCount | None = None
+    requests_at_once: Limit[int] | None = None
+    active_runs: Limit[int] | None = None
+    active_nodes: Limit[int] | None = None
+    stored_bytes: Limit[int] | None = None
+    open_uploads: Limit[int] | None = None
+
+
 class StoreSettings(BaseModel):
     """A store that flows may name without knowing its keys."""
 
@@ -60,6 +87,15 @@ class StoreSettings(BaseModel):
     secret_key: SecretStr
     location: str = Field(default="us-east-1", description="region that requests are signed for")
     secure: bool = Field(default=True, description="https")
+
+
+class RegistryLogin(BaseModel):
+    """Who a worker is to a registry."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    username: str
+    password: SecretStr
 
 
 class ControllerConfig(_Settings):
@@ -138,7 +174,41 @@ class ControllerConfig(_Settings):
     docker_host: str | None = Field(
         default=None, description="engine that tells the exact images; unset: what the environment says"
     )
+    registries: Registries = Field(default=(), description=_REGISTRIES)
+    require_digest: bool = Field(
+        default=False, description="make no run before its images are known by digest, or by the engine's own id"
+    )
     require_keys: bool = Field(default=False, description="want an API key of every caller, even before there is one")
+    requests_per_s: Limit[float] = Field(
+        default=500.0, description="requests a second that one key may make on the average; 0: no limit"
+    )
+    requests_burst: PositiveCount = Field(default=2000, description="requests that one key may make beyond that, once")
+    requests_at_once: Limit[int] = Field(
+        default=500, description="requests of one key under way, streams and waiting calls among them; 0: no limit"
+    )
+    active_runs: Limit[int] = Field(default=10_000, description="runs of one account that are not over; 0: no limit")
+    active_nodes: Limit[int] = Field(default=1_000_000, description="nodes of those runs; 0: no limit")
+    stored_bytes: Limit[int] = Field(
+        default=1024**4, description="bytes of one account's files and sessions; 0: no limit"
+    )
+    open_uploads: Limit[int] = Field(
+        default=1000, description="uploads in parts that one account has open; 0: no limit"
+    )
+    account_limits: dict[str, AccountLimits] = Field(
+        default_factory=dict, description='the limits of some accounts: {"acc_…": {"requests_per_s", …, "open_uploads"}}'
+    )
+    wrong_keys_per_min: Limit[int] = Field(
+        default=60, description="calls without a right key that one address may make in a minute; 0: no limit"
+    )
+    max_connections: PositiveCount = Field(
+        default=2000, description="connections held at once; fewer where the system gives a process fewer"
+    )
+    slow_s: PositiveSeconds = Field(
+        default=30.0, description="seconds that a client may let us wait: for a request's head, its next bytes, its reading"
+    )
+    slow_bytes_per_s: Limit[float] = Field(
+        default=1024.0, description="least rate of a body, and of reading an answer, once slow_s are over; 0: none"
+    )
     prices: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict, description="credits a second by tier, `*` for all others; empty: nothing costs anything"
     )
@@ -177,6 +247,21 @@ class WorkerConfig(_Settings):
     allow_egress: bool = Field(default=False, description="let containers have a network when their def asks")
     image_timeout_s: PositiveSeconds = Field(default=900.0, description="seconds a pull may take")
     transfer_timeout_s: PositiveSeconds = Field(default=3600.0, description="seconds all inputs or outputs may take")
+    registries: Registries = Field(default=(), description=_REGISTRIES)
+    registry_logins: dict[str, RegistryLogin] = Field(
+        default_factory=dict,
+        description='logins by registry: {"host": {"username", "password"}}; all others: the Docker configuration\'s',
+    )
+    require_digest: bool = Field(
+        default=False, description="run only images that were named by digest, or found by digest before the run"
+    )
+    pulls_per_minute: PositiveCount = Field(default=60, description="pulls asked of one registry in a minute")
+    image_high: float | None = Field(
+        default=None, gt=0, le=100, description="percent of the engine's disk in use above which pulled images go"
+    )
+    image_low: float | None = Field(
+        default=None, gt=0, le=100, description="percent in use at which no more go; unset: nine tenths of `image_high`"
+    )
     grace_s: PositiveSeconds = Field(default=3.0, description="seconds between TERM and KILL")
     janitor_s: PositiveSeconds = Field(default=60.0, description="seconds between looks for leftovers")
     let_go_s: PositiveSeconds = Field(

@@ -95,6 +95,16 @@ class TooLarge(CallerError):
     code = "TOO_LARGE"
 
 
+class TooMany(CallerError):
+    """More calls, runs or bytes than the limit that the message names; `retry_after_s` is when to try again."""
+
+    code = "TOO_MANY"
+
+    def __init__(self, message: str, *, code: str, retry_after_s: float) -> None:
+        super().__init__(message, code=code)
+        self.retry_after_s = retry_after_s
+
+
 class InvalidConfig(PuploadError):
     """The configuration does not allow a start; the message lists every problem."""
 
@@ -159,6 +169,7 @@ _POLICIES: dict[type[PuploadError], Policy] = {
     Gone: Policy(410, logging.INFO),
     Conflict: Policy(409, logging.INFO),
     TooLarge: Policy(413, logging.INFO),
+    TooMany: Policy(429, logging.INFO),
     Unavailable: Policy(503, logging.WARNING, retry=True),
     Defect: Policy(500, logging.ERROR),
 }

@@ -16,9 +16,11 @@ from yarl import URL
 
 from pupload.config import ControllerConfig
 from pupload.controller.given import agreed_type
+from pupload.controller.limits import Limits, storage_full
 from pupload.controller.spool import Spool
 from pupload.controller.stores import Stores
-from pupload.db.pool import Database
+from pupload.db.pool import Connection, Database
+from pupload.db.room import hold_account
 from pupload.db.sql import SQL
 from pupload.errors import Conflict, NotFound, StoreUnavailable, TooLarge
 from pupload.flow.digest import Digest
@@ -60,8 +62,8 @@ class Label:
 class Files:
     """The files of all accounts; nobody sees another's."""
 
-    def __init__(self, config: ControllerConfig, database: Database, stores: Stores) -> None:
-        self._config, self._database, self._stores = config, database, stores
+    def __init__(self, config: ControllerConfig, database: Database, stores: Stores, limits: Limits) -> None:
+        self._config, self._database, self._stores, self._limits = config, database, stores, limits
 
     @property
     def store(self) -> Store:
@@ -71,7 +73,7 @@ class Files:
     async def add(self, account: str, label: Label, pieces: AsyncIterator[bytes], size_bytes: int) -> File:
         """The file of exactly `size_bytes`, streamed to the store.
 
-        Errors: TooLarge; Malformed for another length; what the store raises.
+        Errors: TooLarge; TooMany; Malformed for another length; what the store raises.
         """
         self._require_size(size_bytes)
         digest = Digest()
@@ -80,7 +82,7 @@ class Files:
     async def add_spooled(self, account: str, label: Label, spool: Spool) -> File:
         """The file, of bytes that are all here.
 
-        Errors: TooLarge; what the store raises.
+        Errors: TooLarge; TooMany; what the store raises.
         """
         size_bytes = spool.digest.size_bytes
         self._require_size(size_bytes)
@@ -97,8 +99,7 @@ class Files:
         file_id = new_file_id()
         # Where no key of a flow leads.
         key = f".files/{file_id}"
-        async with self._database.connection() as connection:
-            await connection.execute(SQL["insert_file"], file_id, account, safe_name(label.name), key)
+        await self._announce(file_id, account, safe_name(label.name), key, size_bytes)
         try:
             head = await self.store.put_stream(key, pieces, size_bytes)
             return await self._keep(file_id, label, digest, head)
@@ -106,6 +107,27 @@ class Files:
             async with self._database.connection() as connection:
                 await connection.execute(SQL["give_up_file"], file_id)
             raise
+
+    async def _announce(self, file_id: str, account: str, name: str, key: str, size_bytes: int) -> None:
+        """The file's row, where the account may keep so much more."""
+        limit = self._limits.of(account).stored_bytes
+
+        async def announce(connection: Connection) -> None:
+            if limit:
+                await hold_account(connection, account)
+                if await connection.fetchval(SQL["stored_bytes"], account) + size_bytes > limit:
+                    raise storage_full(limit)
+            await connection.execute(SQL["insert_file"], file_id, account, name, key, size_bytes)
+
+        await self._database.transact(announce)
+
+    async def hoarders(self) -> None:
+        """Note whose sessions must not grow."""
+        limits = self._limits
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(SQL["large_accounts"], limits.least_storage)
+        over = (row["account"] for row in rows if 0 < limits.of(row["account"]).stored_bytes < row["stored"])
+        limits.note_hoarders(frozenset(over))
 
     async def _keep(self, file_id: str, label: Label, digest: Digest, head: Head) -> File:
         content_type = agreed_type(digest.content_type(), label.content_type)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pupload.config import ControllerConfig
+from pupload.controller.limits import Limits
 from pupload.controller.secrets import SecretBox
 from pupload.controller.service import Service
 from pupload.controller.signals import Signals
@@ -24,6 +25,7 @@ class Ground:
     web: Web
     box: SecretBox
     tiers: Mapping[str, Tier]
+    limits: Limits
 
     @property
     def database(self) -> Database:

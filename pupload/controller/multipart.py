@@ -16,12 +16,15 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from pupload.config import ControllerConfig
+from pupload.controller.limits import Limits
 from pupload.controller.reconcile import alone
 from pupload.controller.service import Service
 from pupload.controller.stores import Stores
 from pupload.controller.uploads import Uploads, settled
+from pupload.db.pool import Connection
+from pupload.db.room import hold_account
 from pupload.db.sql import SQL
-from pupload.errors import Conflict, InvalidRequest, NotFound, PuploadError, TooLarge
+from pupload.errors import Conflict, InvalidRequest, NotFound, PuploadError, TooLarge, TooMany
 from pupload.failpoints import reach
 from pupload.flow.plan import Edge
 from pupload.run.state import RunID
@@ -38,6 +41,8 @@ _STALLED = timedelta(minutes=1)
 """Without a sign for so long, whoever was completing a session is gone."""
 _LOOK_AGAIN_S = 0.5
 _CLOCK_SKEW = timedelta(seconds=5)
+_COME_AGAIN_S = 60.0
+"""Only their owner ends what is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +79,11 @@ class UploadSession:
 class Multiparts:
     """Sessions: begun, signed for, completed, and swept where nobody came back."""
 
-    def __init__(self, config: ControllerConfig, service: Service, stores: Stores, uploads: Uploads) -> None:
-        self._config, self._service, self._stores, self._uploads = config, service, stores, uploads
+    def __init__(
+        self, config: ControllerConfig, service: Service, stores: Stores, uploads: Uploads, limits: Limits
+    ) -> None:
+        self._config, self._service, self._stores = config, service, stores
+        self._uploads, self._limits = uploads, limits
 
     async def begin(
         self, run_id: RunID, edge: Edge, size_bytes: int, part_size_bytes: int | None, content_type: str
@@ -83,20 +91,24 @@ class Multiparts:
         """A session for an awaited edge.
 
         Errors: NotFound for an edge that awaits nothing; Conflict when it has its object; TooLarge; InvalidRequest
-        for parts that no store takes.
+        for parts that no store takes; TooMany.
         """
         upload = await self._uploads.find(run_id, edge)
         if upload is None:
             raise settled(edge)
         await self._require_size(run_id, edge, size_bytes)
         part_size_bytes = part_size_for(size_bytes, part_size_bytes)
+        async with self._service.database.connection() as connection:
+            await self._require_place(connection, run_id)
         key = await self._uploads.key_of_its_own(upload)
         store = await self._stores.of_run(run_id, upload.store)
         # Before the row: killed in between, the store keeps an upload without a part, and nobody can send one.
         multipart = await store.begin_multipart(key, content_type)
         session_id = f"upl_{secrets.token_hex(12)}"
-        async with self._service.database.connection() as connection:
-            row = await connection.fetchrow(
+
+        async def insert(connection: Connection) -> asyncpg.Record | None:
+            await self._require_place(connection, run_id, exactly=True)
+            return await connection.fetchrow(
                 SQL["insert_session"],
                 session_id,
                 run_id,
@@ -109,8 +121,29 @@ class Multiparts:
                 part_size_bytes,
                 timedelta(seconds=self._config.multipart_ttl_s),
             )
+
+        try:
+            row = await self._service.database.transact(insert)
+        except TooMany:
+            await store.abort_multipart(multipart)
+            raise
         assert row is not None
         return _session(row)
+
+    async def _require_place(self, connection: Connection, run_id: RunID, *, exactly: bool = False) -> None:
+        """Return when the run's account may have one more open; for certain only when `exactly`, in a transaction."""
+        account = await connection.fetchval(SQL["account_of_run"], run_id)
+        limit = self._limits.of(account or "").open_uploads
+        if not limit:
+            return
+        if exactly:
+            await hold_account(connection, account or "")
+        if await connection.fetchval(SQL["open_uploads"], account) >= limit:
+            raise TooMany(
+                f"{limit} uploads in parts of this account are open; complete or abort some first",
+                code="TOO_MANY_UPLOADS",
+                retry_after_s=_COME_AGAIN_S,
+            )
 
     async def _require_size(self, run_id: RunID, edge: Edge, size_bytes: int) -> None:
         async with self._service.database.connection() as connection:

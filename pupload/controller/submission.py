@@ -19,8 +19,9 @@ from pupload.controller.uploads import Uploads
 from pupload.controller.webhooks import callback_of
 from pupload.controller.workers import unservable
 from pupload.db.origins import is_run
+from pupload.db.room import NO_LIMIT, Room
 from pupload.db.runs import Caller, NewRun, NewUpload
-from pupload.errors import InvalidRequest, PuploadError
+from pupload.errors import InvalidRequest, PuploadError, TooMany
 from pupload.failpoints import reach
 from pupload.flow.message import missing_message
 from pupload.flow.model import Flow, FlowStore
@@ -91,7 +92,7 @@ class Submission:
 
     def __init__(self, ground: Ground, uploads: Uploads, intake: Intake, accounts: Accounts, named: NamedFlows) -> None:
         self._config, self._service, self._stores = ground.config, ground.service, ground.stores
-        self._web, self._box = ground.web, ground.box
+        self._web, self._box, self._limits = ground.web, ground.box, ground.limits
         self._uploads, self._intake, self._accounts, self._named = uploads, intake, accounts, named
         self._preparation = Preparation(ground.config, ground.tiers)
         self._attachments = Attachments(ground.config, ground.web, ground.box)
@@ -100,11 +101,12 @@ class Submission:
         """The id of the run, stored before this returns. Nothing is stored of a request that does not pass.
 
         Errors: InvalidFlow with all findings; InvalidRequest for an input, object or store that is not there;
-        Conflict for an idempotency key of another request.
+        Conflict for an idempotency key of another request; TooMany where the account has no room.
         """
         earlier = await self._service.earlier(start.idempotency_key, start.sha256)
         if earlier is not None:
             return earlier
+        self._require_room(start)
         accepted = await self._accept(start)
         static = await self._static_artifacts(accepted)
         taken = await self._take(accepted)
@@ -113,16 +115,31 @@ class Submission:
             beginning = _beginning(accepted, (*static, *taken.artifacts))
             new = self._new_run(accepted, taken, beginning)
             stored, is_new = await self._service.create(new, beginning)
+        except TooMany as full:
+            self._limits.note_full(start.account, full)
+            raise
         finally:
             await self._intake.give_up(accepted.id, taken)
         if is_new and new.uploads:
             self._uploads.expect(await self._uploads.awaited_by(stored))
         return stored
 
+    def _require_room(self, start: Start) -> None:
+        """Return unless it is known that there is none: before anything is read, compiled or fetched."""
+        if start.caller is None:
+            self._limits.require_room(start.account)
+            if start.session_id:
+                self._limits.require_storage(start.account)
+
+    def _room(self, start: Start) -> Room:
+        """What the run must fit into. One that another run calls has the room of that one: it was accepted with it."""
+        return self._limits.of(start.account).room if start.caller is None else NO_LIMIT
+
     async def _accept(self, start: Start) -> _Accepted:
         """The run, once everything holds that can be told before its first object is stored."""
-        prepared = await self.prepare(start.definition, start.request)
+        prepared = await self.prepare(start.account, start.definition, start.request)
         _require_runnable(prepared.plan, egress=self._config.allow_egress)
+        self._room(start).require(len(prepared.plan.nodes))
         idle = _idle(prepared.plan, start, prepared.only)
         _require_message(start, prepared, idle)
         plan = replace(
@@ -169,14 +186,15 @@ class Submission:
             budget=start.request.budget,
             intakes=taken.stored,
             attachments=accepted.attachments,
+            room=self._room(start),
         )
 
-    async def prepare(self, definition: Definition, request: RunRequest) -> Prepared:
-        """The run that this request would make of the definition, before anything of it is stored.
+    async def prepare(self, account: str, definition: Definition, request: RunRequest) -> Prepared:
+        """The run that this request of the account would make of the definition, before anything of it is stored.
 
         Errors: InvalidFlow with all findings; InvalidRequest or CallerError for what does not fit the flow.
         """
-        callees = await self._named.callees(definition.flow, kept=bool(definition.version))
+        callees = await self._named.callees(account, definition.flow, kept=bool(definition.version))
         return await asyncio.to_thread(
             self._preparation.prepare,
             definition.flow,

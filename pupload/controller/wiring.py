@@ -101,10 +101,10 @@ def _followers(prices: Prices) -> list[Follower]:
 def _incoming(ground: Ground) -> _Incoming:
     config, service, stores = ground.config, ground.service, ground.stores
     uploads = Uploads(config, service, stores)
-    files = Files(config, ground.database, stores)
+    files = Files(config, ground.database, stores, ground.limits)
     return _Incoming(
         uploads=uploads,
-        multiparts=Multiparts(config, service, stores, uploads),
+        multiparts=Multiparts(config, service, stores, uploads, ground.limits),
         hooks=Hooks(config, uploads, ground.box),
         files=files,
         intake=Intake(ground, files),
@@ -167,6 +167,7 @@ def _parts(ground: Ground, accounts: Accounts, incoming: _Incoming) -> Parts:
             *_every(10 * config.reconcile_s, sessions.old_archives, sessions.expired, sessions.doomed),
             *_every(10 * config.reconcile_s, removal.expired_objects, removal.unneeded_stores),
             *_every(10 * config.reconcile_s, incoming.multiparts.look),
+            *_every(30 * config.reconcile_s, incoming.files.hoarders),
         ],
         flows=flows,
         publishing=Publishing(database, flows, Digests(config), ground.box),

@@ -1,7 +1,7 @@
 -- Files, given inputs and attachments.
 
 -- name: insert_file
-INSERT INTO files (id, account, name, key) VALUES ($1, $2, $3, $4);
+INSERT INTO files (id, account, name, key, size_bytes) VALUES ($1, $2, $3, $4, $5);
 
 -- name: keep_file
 -- Nothing comes back when it took so long that the file was given up.

@@ -1,10 +1,16 @@
 -- Every statement of the project. Order of locks, everywhere: run row, then attempts by key, then the rest.
 
 -- name: insert_run
--- Nothing comes back when the idempotency key is taken.
+-- Nothing comes back when the idempotency key is taken, or when the account has no room: for $16 runs that nobody calls,
+-- and for $17 nodes with the $15 of this one. 0 is any number. Where neither is a limit, nothing is counted.
 INSERT INTO runs (id, flow_name, flow_version, digest, session_id, status, counts, deadline, idempotency_key,
-                  request_sha256, parent_run, parent_node, parent_attempt, root_run, replay_of, account)
-VALUES ($1, $2, $3, $4, $5, 'RUNNING', '{}', now() + $6::interval, $7, $8, $9, $10, $11, $12, $13, $14)
+                  request_sha256, parent_run, parent_node, parent_attempt, root_run, replay_of, account, nodes)
+SELECT $1::text, $2::text, $3::text, $4::text, $5::text, 'RUNNING', '{}', now() + $6::interval, $7::text, $8::bytea,
+       $9::text, $10::text, $11::int, $12::text, $13::text, $14::text, $15::int
+WHERE $16::bigint = 0 AND $17::bigint = 0 OR (
+    SELECT ($16 = 0 OR count(*) FILTER (WHERE parent_run IS NULL) < $16) AND ($17 = 0 OR coalesce(sum(nodes), 0) + $15 <= $17)
+    FROM runs WHERE account = $14 AND finished_at IS NULL
+)
 ON CONFLICT (idempotency_key) DO NOTHING
 RETURNING now() AS now;
 
@@ -88,10 +94,22 @@ UPDATE uploads SET state = 'abandoned' WHERE run_id = $1 AND state = 'awaiting';
 
 -- name: insert_attempt
 -- Nothing comes back when the worker has a new instance or no token any more: it would lose the attempt at once.
-INSERT INTO attempts (run_id, node_id, attempt, state, lease, lease_until, worker_id, instance, tier)
-SELECT $1, $2, $3, 'running', $4, now() + $5::interval, id, instance, $8
-FROM workers WHERE id = $6 AND instance = $7 AND revoked_at IS NULL
-RETURNING attempt;
+-- Else what image $9 means in the run, "" while that is open; $10 is what this worker knows of it, and the first counts.
+WITH inserted AS (
+    INSERT INTO attempts (run_id, node_id, attempt, state, lease, lease_until, worker_id, instance, tier)
+    SELECT $1, $2, $3, 'running', $4, now() + $5::interval, id, instance, $8
+    FROM workers WHERE id = $6 AND instance = $7 AND revoked_at IS NULL
+    RETURNING attempt
+), pinned AS (
+    INSERT INTO run_images (run_id, image, exact)
+    SELECT $1, $9::text, $10::text FROM inserted WHERE $10::text <> ''
+    ON CONFLICT DO NOTHING
+    RETURNING exact
+)
+SELECT coalesce(
+    (SELECT exact FROM pinned), (SELECT exact FROM run_images WHERE run_id = $1 AND image = $9::text), ''
+) AS exact
+FROM inserted;
 
 -- name: hand_back_attempt
 -- A claim whose answer the worker does not get.

@@ -9,6 +9,7 @@ from decimal import Decimal
 import asyncpg
 
 from pupload.db.pool import Connection
+from pupload.db.room import NO_LIMIT, Room, hold_account, no_room
 from pupload.db.sql import SQL
 from pupload.errors import NotFound
 from pupload.flow.plan import Edge, NodeID, Plan, Reason, dump_plan, load_plan
@@ -52,7 +53,7 @@ class NewRun:
 
     `documents` and `request` are the JSON of what was posted, without secrets; `echo` is the part of it that every
     answer repeats. `root` is the run that all of this began with, "" for the run itself. `intakes` is how many given
-    inputs were stored for it, `attachments` are encrypted URLs by name.
+    inputs were stored for it, `attachments` are encrypted URLs by name, `room` is what the account may have.
     """
 
     id: RunID
@@ -76,27 +77,17 @@ class NewRun:
     budget: float | None = None
     intakes: int = 0
     attachments: Mapping[str, bytes] = field(default_factory=dict)
+    room: Room = NO_LIMIT
 
 
 async def insert_run(connection: Connection, new: NewRun, run: Run) -> LockedRun | None:
-    """The run stored and locked, every node as in `run`; None when its idempotency key is taken."""
-    caller = new.caller
-    now = await connection.fetchval(
-        SQL["insert_run"],
-        new.id,
-        new.plan.name,
-        new.version,
-        new.digest or new.plan.digest,
-        new.session_id,
-        new.timeout,
-        new.idempotency_key,
-        new.request_sha256,
-        *((caller.run_id, caller.node, caller.attempt) if caller else (None, None, None)),
-        new.root or new.id,
-        new.replay_of,
-        new.account,
-    )
-    if now is None:
+    """The run stored and locked, every node as in `run`; None when its idempotency key is taken.
+
+    Errors: TooMany.
+    """
+    if not await _insert_run(connection, new, new.room.at_ease(len(new.plan.nodes))) and not (
+        new.room and await _insert_into_what_is_left(connection, new)
+    ):
         return None
     if new.budget is not None:
         await connection.execute(SQL["set_budget"], new.id, Decimal(str(new.budget)))
@@ -116,6 +107,40 @@ async def insert_run(connection: Connection, new: NewRun, run: Run) -> LockedRun
     if new.secrets:
         await connection.execute(SQL["insert_store_secrets"], new.id, list(new.secrets), list(new.secrets.values()))
     return await lock_run(connection, new.id)
+
+
+async def _insert_into_what_is_left(connection: Connection, new: NewRun) -> bool:
+    """As `_insert_run`, alone with the account. Errors: TooMany."""
+    await hold_account(connection, new.account)
+    if await _insert_run(connection, new, new.room):
+        return True
+    if new.idempotency_key and await connection.fetchrow(SQL["find_idempotent"], new.idempotency_key):
+        return False
+    raise await no_room(connection, new.account, new.room, len(new.plan.nodes))
+
+
+async def _insert_run(connection: Connection, new: NewRun, room: Room) -> bool:
+    """True when the row is stored: there is room, and its idempotency key is not taken."""
+    caller = new.caller
+    now = await connection.fetchval(
+        SQL["insert_run"],
+        new.id,
+        new.plan.name,
+        new.version,
+        new.digest or new.plan.digest,
+        new.session_id,
+        new.timeout,
+        new.idempotency_key,
+        new.request_sha256,
+        *((caller.run_id, caller.node, caller.attempt) if caller else (None, None, None)),
+        new.root or new.id,
+        new.replay_of,
+        new.account,
+        len(new.plan.nodes),
+        room.runs,
+        room.nodes,
+    )
+    return now is not None
 
 
 async def join_session(connection: Connection, new: NewRun) -> None:

@@ -6,12 +6,14 @@ from aiohttp import web
 
 from pupload.answers.server import AccountAnswer
 from pupload.controller.keys import Caller
+from pupload.controller.limits import neighbourhood
 from pupload.controller.owners import OWNED
 from pupload.controller.routes.answering import Handler, answer, path_part
 from pupload.controller.routes.declaring import READ, get
 from pupload.controller.scopes import KeyScope
 from pupload.controller.state import parts_of
 
+_WORKERS = "/api/v1/worker/"
 SCOPES = web.AppKey("scopes", Mapping[Handler, KeyScope | None])
 """What each route asks of a key, by its handler; None where it asks for no key, or for a token of its own."""
 CALLER = web.RequestKey("caller", Caller)
@@ -19,26 +21,41 @@ CALLER = web.RequestKey("caller", Caller)
 
 @web.middleware
 async def authentication(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Lets in who may call, as far as the key goes, to what is theirs; and notes who it is.
+    """Lets in who may call, as often as the key may, as far as it goes, to what is theirs; and notes who it is.
 
     Shape: `request[CALLER]`, which is absent where no key is asked for.
     """
-    if request.match_info.http_exception is not None:
-        # No such route: that too is told to callers alone.
-        request[CALLER] = await _known(request)
-    elif (scope := request.app[SCOPES][request.match_info.handler]) is not None:
-        caller = await _known(request)
-        caller.require(scope)
-        request[CALLER] = await _in_place(request, caller)
-    return await handler(request)
+    # No such route: that too is told to callers alone.
+    missing = request.match_info.http_exception is not None
+    scope = None if missing else request.app[SCOPES][request.match_info.handler]
+    if scope is None and not missing:
+        return await _without_key(request, handler)
+    caller = await _known(request)
+    with parts_of(request).limits.admitted(caller.key_id, caller.account):
+        if scope is not None:
+            caller.require(scope)
+            caller = await _in_place(request, caller)
+        request[CALLER] = caller
+        return await handler(request)
+
+
+async def _without_key(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Strangers are limited by where they are; workers, who have their own tokens, are not."""
+    if request.path.startswith(_WORKERS):
+        return await handler(request)
+    with parts_of(request).limits.admitted(f"at {neighbourhood(request.remote or '')}", ""):
+        return await handler(request)
 
 
 async def _known(request: web.Request) -> Caller:
     """Who calls.
 
-    Errors: Unauthorized.
+    Errors: Unauthorized; TooMany after many of these from one address.
     """
-    return await parts_of(request).keys.caller_of(request.headers)
+    parts, remote = parts_of(request), request.remote or ""
+    with parts.limits.counting_wrong_keys(remote):
+        async with parts.limits.turn(remote):
+            return await parts.keys.caller_of(request.headers)
 
 
 async def _in_place(request: web.Request, caller: Caller) -> Caller:
