@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import docker
+import pytest
 
 BUSYBOX = "pupload/busybox:latest"
+WITH_PERL = "pupload/resize:latest"
+"""A Debian, made by the scripts; Perl is in every one."""
 _DOCKERFILE = b'FROM scratch\nADD root.tar /\nENV PATH=/bin\nCMD ["/bin/sh"]\n'
 
 
@@ -32,6 +35,36 @@ def an_image_with_entrypoint(name: str, entrypoint: Sequence[str]) -> Iterator[s
     client = docker.from_env(timeout=120)
     try:
         client.images.build(fileobj=io.BytesIO(dockerfile.encode()), tag=name, rm=True, forcerm=True)
+        yield name
+        client.images.remove(name, force=True)
+    finally:
+        client.close()
+
+
+def ensure_perl() -> str:
+    """The name of an image whose Perl can make any system call; the test is skipped where nobody has made it."""
+    client = docker.from_env(timeout=120)
+    try:
+        if not client.images.list(WITH_PERL):
+            pytest.skip(f"{WITH_PERL} is not on this engine: scripts/images.py node makes it")
+    finally:
+        client.close()
+    return WITH_PERL
+
+
+@contextmanager
+def an_image_with_rooted_su(name: str) -> Iterator[str]:
+    """The name of an image as busybox is, with an `su` that is root by its mode; it is gone after the block."""
+    root, context = io.BytesIO(), io.BytesIO()
+    with tarfile.open(fileobj=root, mode="w") as tar:
+        _add(tar, "rooted/su", Path("/bin/busybox").read_bytes(), 0o4755)
+    with tarfile.open(fileobj=context, mode="w") as tar:
+        _add(tar, "Dockerfile", f"FROM {ensure_busybox()}\nADD root.tar /\n".encode(), 0o644)
+        _add(tar, "root.tar", root.getvalue(), 0o644)
+    context.seek(0)
+    client = docker.from_env(timeout=120)
+    try:
+        client.images.build(fileobj=context, custom_context=True, tag=name, rm=True, forcerm=True)
         yield name
         client.images.remove(name, force=True)
     finally:
