@@ -7,9 +7,10 @@ Every call has a deadline. What the engine refuses is a `Refused` with its statu
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import docker
@@ -55,12 +56,16 @@ class NameTaken(PuploadError):
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What the engine says of itself and its machine. Units: memory in bytes."""
+    """What the engine says of itself and its machine. Units: memory in bytes.
+
+    `folder` is where its images lie, "" for an engine of another machine.
+    """
 
     version: str
     architecture: str
     cores: int
     memory_bytes: int
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,9 @@ class Engine:
         def connect() -> tuple[docker.APIClient, EngineInfo]:
             with _translated("connect"):
                 client = _connect(host, size)
-                return client, _info(client.info())
+                info = _info(client.info())
+                at_hand = client.base_url.startswith("http+docker://")
+                return client, info if at_hand else replace(info, folder="")
 
         try:
             client, info = await loop.run_in_executor(threads, connect)
@@ -152,8 +159,8 @@ class Engine:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 
-    async def call(self, what: str, ask: Callable[[docker.APIClient], T], deadline_s: float = CALL_S) -> T:
-        """The result of `ask`, run on a thread of the engine's own.
+    async def call(self, what: str, ask: Callable[[docker.APIClient], T], deadline_s: float | None = None) -> T:
+        """The result of `ask`, run on a thread of the engine's own, within 30 s unless told otherwise.
 
         Errors: Refused; EngineUnavailable, also when the deadline passes.
         """
@@ -162,11 +169,38 @@ class Engine:
             with _translated(what):
                 return ask(self._client)
 
+        within_s = CALL_S if deadline_s is None else deadline_s
         try:
-            async with asyncio.timeout(deadline_s):
+            async with asyncio.timeout(within_s):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, asked)
         except TimeoutError as error:
-            raise EngineUnavailable(f"the Docker engine did not answer to {what} in {deadline_s:g} s") from error
+            raise EngineUnavailable(f"the Docker engine did not answer to {what} in {within_s:g} s") from error
+
+    async def call_aside(self, what: str, ask: Callable[[docker.APIClient], T]) -> T:
+        """As `call`, on a thread of its own and without a deadline: for what takes long, and ends by other means.
+
+        Nothing waits for the thread when the program ends.
+        """
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[T] = loop.create_future()
+
+        def tell(answer: Callable[[], None]) -> None:
+            # The loop may be gone, and whoever waited may be.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(lambda: None if answered.done() else answer())
+
+        def asked() -> None:
+            try:
+                with _translated(what):
+                    result = ask(self._client)
+            except Exception as error:  # noqa: BLE001 - it goes to whoever waits
+                told = error
+                tell(lambda: answered.set_exception(told))
+            else:
+                tell(lambda: answered.set_result(result))
+
+        threading.Thread(target=asked, name=f"docker {what}", daemon=True).start()
+        return await answered
 
     async def ping(self) -> None:
         """Return when the engine answers."""
@@ -220,15 +254,28 @@ class Engine:
     async def _stream(
         self, verb: str, container: str, wishes: Mapping[str, Any], read_s: float | None
     ) -> requests.Response:
+        made = list[requests.Response]()
+        unwanted = threading.Event()
+
         def ask(client: docker.APIClient) -> requests.Response:
             url = f"{client.base_url}/v{client.api_version}/containers/{container}/{verb}"
             method = "GET" if verb == "logs" else "POST"
             response = client.request(method, url, params=wishes, stream=True, timeout=(CALL_S, read_s))
+            made.append(response)
+            if unwanted.is_set():
+                response.close()
             if response.status_code >= 300:
                 raise Refused(response.status_code, _said(response))
             return response
 
-        return await self.call(verb, ask)
+        try:
+            return await self.call(verb, ask)
+        except BaseException:
+            # The thread goes on; what it gets when nobody waits for it any more would stay open.
+            unwanted.set()
+            for response in made:
+                response.close()
+            raise
 
     def _keep(self, stream: S) -> S:
         self._open.add(stream)
@@ -335,13 +382,14 @@ class Engine:
 
 
 async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """The answer of `ask`, asked again while the engine is away; it comes back from a restart in seconds."""
+    """The answer of `ask`, asked again while the engine is away or fails; it comes back from a restart in seconds."""
     last = asyncio.get_running_loop().time() + UNREACHABLE_S
     while True:
         try:
             return await ask()
-        except EngineUnavailable:
-            if asyncio.get_running_loop().time() > last:
+        except (EngineUnavailable, Refused) as error:
+            refused = isinstance(error, Refused) and error.status < 500
+            if refused or asyncio.get_running_loop().time() > last:
                 raise
             await asyncio.sleep(1.0)
 
@@ -383,4 +431,5 @@ def _info(document: Mapping[str, Any]) -> EngineInfo:
         architecture=str(document.get("Architecture", "")),
         cores=int(document.get("NCPU") or 1),
         memory_bytes=int(document.get("MemTotal") or 0),
+        folder=str(document.get("DockerRootDir") or ""),
     )

@@ -9,7 +9,8 @@ from pupload.protocol import Assignment
 from pupload.units import format_size
 from pupload.worker.failure import NodeFailure
 
-KILLED = 128 + 9
+KILLED = (128 + 9, 128 + 15)
+"""An engine that is stopped, or started after a crash, ends its containers with TERM, and those that stay with KILL."""
 _CANNOT_RUN = re.compile(r"\[FATAL tini \(\d+\)\] (exec .+ failed: .+)")
 _NO_COMMAND = ("executable file not found", "no such file or directory", "permission denied", "no command specified")
 _SAID_MOST = 500
@@ -41,8 +42,8 @@ def _failure(assignment: Assignment, state: ContainerState, said: str) -> NodeFa
     cannot_run = _CANNOT_RUN.fullmatch(said)
     if code in {126, 127} and cannot_run:
         return _bad_command(assignment, cannot_run[1], code)
-    if code == KILLED:
-        text = "the container was killed from outside (137, and not for memory)"
+    if code in KILLED:
+        text = f"the container was ended from outside ({code}, and not for memory)"
         return NodeFailure(Reason.INFRA, text, exit_code=code)
     last = f": {said[:_SAID_MOST]}" if said else ""
     return NodeFailure(Reason.EXIT, f"exited with {code}{last}", exit_code=code)

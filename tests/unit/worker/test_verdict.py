@@ -34,7 +34,13 @@ def failure_of(log: Log, state: ContainerState | None, killed: Reason | None = N
 
 @pytest.mark.parametrize(
     ("code", "oom", "reason"),
-    [(1, False, Reason.EXIT), (137, True, Reason.OOM), (137, False, Reason.INFRA), (1, True, Reason.OOM)],
+    [
+        (1, False, Reason.EXIT),
+        (137, True, Reason.OOM),
+        (137, False, Reason.INFRA),
+        (143, False, Reason.INFRA),
+        (1, True, Reason.OOM),
+    ],
 )
 def test_code_and_memory_flag_together_give_the_reason(log: Log, code: int, oom: bool, reason: Reason) -> None:
     failure = failure_of(log, an_exit(code, oom=oom))
