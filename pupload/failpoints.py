@@ -33,6 +33,7 @@ POINTS = {
     "claim.answering": "an attempt is about to be handed to its worker",
     "session.seated": "an attempt has its turn at a session's folder, in the rows",
     "session.kept": "a session's folder has changed, in the rows of its attempt's end",
+    "image.pinned": "what an image means in a run is in its row, and the worker has not heard",
     "sign.lent": "URLs are signed, and not sent",
     "beat.extended": "leases are extended, and the worker has not heard",
     "log.recorded": "log lines are kept, and the worker has not heard",
@@ -71,6 +72,7 @@ POINTS = {
     "cleanup.begun": "the attempt is over, and all that it made is there",
     "cleanup.container_gone": "the attempt's container is removed, its directory is not",
     "beat.sending": "a sign of life is about to be given",
+    "image.removing": "an image that nothing uses is about to be removed from the engine",
     "worker.draining": "the worker takes no more work, and holds some",
 }
 """Every place and what is true there; each is reached in one place of the code."""

@@ -6,6 +6,7 @@ The worker speaks first in every exchange. An attempt is named by run, node, num
     POST /api/v1/worker/hello   Hello → Welcome        at start; what an earlier instance held is lost
     POST /api/v1/worker/claim   Claim → Claimed        held open until there is work or `WaitS` is over
     POST /api/v1/worker/beat    Beat → BeatAnswer      extends the leases at once, then held open for news
+    POST /api/v1/worker/image   Pin → Pinned           what a tag means in the attempt's run
     POST /api/v1/worker/sign    Sign → Signed          URLs, as late as possible; renewal is asking again
     POST /api/v1/worker/logs    Lines → 204
     POST /api/v1/worker/finish  Finish → Finished      409 LOST_LEASE: drop everything quietly
@@ -54,12 +55,17 @@ class Welcome(Document):
 
 
 class Claim(Document):
-    """A wish for work. `most` is how many attempts the worker would take at once."""
+    """A wish for work. `most` is how many attempts the worker would take at once.
+
+    `images` are exact images by the tag that means them on this worker just now: runs that have not settled what the
+    tag means take it from there.
+    """
 
     instance: str
     free: Capacity
     most: int = 1
     wait_s: float = 20.0
+    images: dict[str, str] = Field(default_factory=dict)
 
 
 class ObjectRef(Document):
@@ -130,12 +136,16 @@ class AttachmentSpec(Document):
 
 
 class Assignment(Document):
-    """Everything that one attempt needs, decided. See `NodePlan` for `argv`, `flags`, `flag_names`."""
+    """Everything that one attempt needs, decided. See `NodePlan` for `argv`, `flags`, `flag_names`.
+
+    `exact` is the exact image that `image` means in this run, "" while that is open or where `image` is exact itself.
+    """
 
     ref: AttemptRef
     flow_name: str
     uses: str
     image: str
+    exact: str = ""
     argv: list[str] | None
     env: dict[str, str]
     flags: dict[str, str]
@@ -187,6 +197,20 @@ class BeatAnswer(Document):
 
     stop: list[StopOrder] = Field(default_factory=list)
     lost: list[AttemptRef] = Field(default_factory=list)
+
+
+class Pin(Document):
+    """What a worker has found `image` to mean: `exact`, a repository digest or its engine's own id."""
+
+    ref: AttemptRef
+    image: str
+    exact: str
+
+
+class Pinned(Document):
+    """What `image` means in this run: what the first said who asked."""
+
+    exact: str
 
 
 class PutWish(Document):

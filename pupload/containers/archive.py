@@ -4,6 +4,7 @@ Nothing is unpacked to a path that comes from a tar: only plain files of expecte
 the caller gives. Memory is constant.
 """
 
+import contextlib
 import itertools
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import IO, cast
 
 import docker
 
-from pupload.containers.docker import Engine, Refused
+from pupload.containers.docker import CALL_S, Engine, Refused
 from pupload.containers.spec import FILES_DIR, OUT_DIR, Sheet
 from pupload.containers.trees import Owner, Room, header, packed, unpack
 
@@ -62,13 +63,8 @@ async def fetch_folder(engine: Engine, container: str, folder: Path, *, name: st
     """
 
     def fetch(client: docker.APIClient) -> None:
-        url = f"{client.base_url}/v{client.api_version}/containers/{container}/archive"
-        # Not the SDK's own call, which cannot be hung up on: a folder that is refused is not read to its end.
-        with client.get(url, params={"path": f"{FILES_DIR}/{name}"}, stream=True, timeout=within_s) as response:
-            if response.status_code >= 300:
-                raise Refused(response.status_code, response.text[:500])
-            pieces = response.iter_content(_PIECE)
-            unpack(cast("IO[bytes]", _Pieces(pieces)), folder, room, under=f"{name}/")
+        with _opened(client, container, f"{FILES_DIR}/{name}") as pieces:
+            unpack(pieces, folder, room, under=f"{name}/")
 
     await engine.call("give a kept folder", fetch, within_s)
 
@@ -87,40 +83,46 @@ async def send_sheets(
 async def fetch_file(
     engine: Engine, container: str, path: str, *, target: Path, limit_bytes: int, within_s: float
 ) -> None:
-    """Write the container's file at `path` to `target`; what is no plain file, or larger, becomes a directory there.
+    """Write the container's file at `path` to `target`, if there is one.
 
-    Errors: Refused with 404 where there is none.
+    What is no plain file, or larger, is made into an empty directory: it is there, and it is nothing to take.
+    """
+    await engine.call("give a file", lambda client: _fetch(client, container, path, target, limit_bytes), within_s)
+
+
+async def fetch_files(engine: Engine, container: str, *, wanted: Mapping[str, int], out: Path, within_s: float) -> None:
+    """Write those of `wanted` (name → size limit) that the container has left into `out`, as `fetch_file` does.
+
+    Each is asked for by itself: what else the program has left, and how much of it, is nobody's business.
     """
 
     def fetch(client: docker.APIClient) -> None:
-        pieces, _ = client.get_archive(container, path)
-        with tarfile.open(fileobj=cast("IO[bytes]", _Pieces(pieces)), mode="r|") as tar:
-            for entry in tar:
-                _keep(tar, entry, target, limit_bytes)
-                return
+        for name, limit_bytes in wanted.items():
+            _fetch(client, container, f"{OUT_DIR}/{name}", out / name, limit_bytes)
 
-    await engine.call("give a file", fetch, within_s)
+    await engine.call("give the output files", fetch, within_s)
 
 
-async def fetch_files(
-    engine: Engine, container: str, *, wanted: Mapping[str, int], out: Path, within_s: float
-) -> list[str]:
-    """Write those of `wanted` (name → size limit) that the container has left into `out`; the names of all it left.
-
-    What is no plain file, or is larger than its limit, is made into an empty directory of its name: it is there, and
-    it is no output.
-    """
-
-    def fetch(client: docker.APIClient) -> list[str]:
-        pieces, _ = client.get_archive(container, OUT_DIR)
-        return _unpacked(pieces, wanted, out)
-
+def _fetch(client: docker.APIClient, container: str, path: str, target: Path, limit_bytes: int) -> None:
     try:
-        return await engine.call("give the output files", fetch, within_s)
+        with _opened(client, container, path) as pieces, tarfile.open(fileobj=pieces, mode="r|") as tar:
+            if (entry := tar.next()) is not None:
+                _keep(tar, entry, target, limit_bytes)
     except Refused as refused:
-        if refused.status == 404:
-            return []
-        raise
+        if refused.status != 404:
+            raise
+
+
+@contextlib.contextmanager
+def _opened(client: docker.APIClient, container: str, path: str) -> Iterator[IO[bytes]]:
+    """The tar of what is at `path`. Not by the SDK's own call, which cannot be hung up on: a file that claims a
+    terabyte, or a folder that is refused, is not read to its end.
+    """
+    url = f"{client.base_url}/v{client.api_version}/containers/{container}/archive"
+    with client.get(url, params={"path": path}, stream=True, timeout=CALL_S) as response:
+        if response.status_code >= 300:
+            raise Refused(response.status_code, response.text[:500])
+        yield cast("IO[bytes]", _Pieces(response.iter_content(_PIECE)))
 
 
 def _packed(paths: list[Path], owner: Owner) -> Iterator[bytes]:
@@ -184,19 +186,6 @@ class _Pieces:
             parts.append(self._rest[:missing])
             self._rest, missing = self._rest[missing:], missing - len(parts[-1])
         return b"".join(parts)
-
-
-def _unpacked(pieces: Iterator[bytes], wanted: Mapping[str, int], out: Path) -> list[str]:
-    names = []
-    with tarfile.open(fileobj=cast("IO[bytes]", _Pieces(pieces)), mode="r|") as tar:
-        for entry in tar:
-            top, _, name = entry.name.strip("/").partition("/")
-            if top != "out" or not name or "/" in name:
-                continue
-            names.append(name)
-            if name in wanted:
-                _keep(tar, entry, out / name, wanted[name])
-    return names
 
 
 def _keep(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path, limit_bytes: int) -> None:

@@ -17,7 +17,10 @@ _SIGNING_MARGIN_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class TakenAttempt:
-    """A claimed attempt before its URLs are signed. `inputs` lacks the edges that stay without an object."""
+    """A claimed attempt before its URLs are signed. `inputs` lacks the edges that stay without an object.
+
+    `exact` is the exact image that the run uses, "" while nobody has settled that.
+    """
 
     plan: Plan
     node: NodePlan
@@ -27,6 +30,7 @@ class TakenAttempt:
     folders: tuple[LentFolder, ...] = ()
     goes_on: Going = FIRST_TIME
     counts_as: int = 0
+    exact: str = ""
 
 
 class Assignments:
@@ -47,6 +51,7 @@ class Assignments:
             flow_name=plan.name,
             uses=node.uses,
             image=node.image,
+            exact=taken.exact,
             argv=list(node.argv) if node.argv is not None else None,
             env={**node.env, **(taken.seat.env if taken.seat else {})},
             flags=dict(node.flags),

@@ -164,15 +164,15 @@ class Claims:
         free = claim.free
         while len(taken) < claim.most:
             tiers = [name for name, tier in self._tiers.items() if fits(tier, free)]
-            one = await _undivided(self._take_one(worker, claim.instance, tiers), taken) if tiers else None
+            one = await _undivided(self._take_one(worker, claim, tiers), taken) if tiers else None
             if one is None:
                 break
             free = reserve(one.node.tier, free)
 
-    async def _take_one(self, worker: KnownWorker, instance: str, tiers: Sequence[str]) -> TakenAttempt | None:
+    async def _take_one(self, worker: KnownWorker, claim: Claim, tiers: Sequence[str]) -> TakenAttempt | None:
         """One job, taken in one transaction; jobs of nodes that have moved on are dropped on the way."""
         while due := await self._due(tiers):
-            found = await self._database.transact(partial(self._claim_in, worker=worker, instance=instance, tiers=due))
+            found = await self._database.transact(partial(self._claim_in, worker=worker, claim=claim, tiers=due))
             if isinstance(found, TakenAttempt):
                 return found
             if found is _Nothing.EMPTY:
@@ -185,7 +185,7 @@ class Claims:
             return await due_tiers(connection, tiers)
 
     async def _claim_in(
-        self, connection: Connection, worker: KnownWorker, instance: str, tiers: Sequence[str]
+        self, connection: Connection, worker: KnownWorker, claim: Claim, tiers: Sequence[str]
     ) -> TakenAttempt | _Nothing:
         queued = await take(connection, tiers)
         if queued is None:
@@ -208,7 +208,7 @@ class Claims:
             return _Nothing.STALE
         if step.stale:
             return _Nothing.STALE
-        taken = await self._lease(connection, worker, instance, queued, step)
+        taken = await self._lease(connection, worker, claim, queued, step)
         if turn:
             taken = await self._seated(connection, taken, turn)
         await reach("claim.before_commit")
@@ -220,13 +220,13 @@ class Claims:
         return replace(taken, seat=seat, folders=(*taken.folders, lent(seat, self._config))) if seat else taken
 
     async def _lease(
-        self, connection: Connection, worker: KnownWorker, instance: str, queued: QueuedAttempt, step: Step
+        self, connection: Connection, worker: KnownWorker, claim: Claim, queued: QueuedAttempt, step: Step
     ) -> TakenAttempt:
         ref = AttemptRef(
             run_id=queued.run_id, node_id=queued.node_id, attempt=queued.attempt, lease=secrets.token_hex(16)
         )
         node = step.run.plan.nodes[NodeID(queued.node_id)]
-        inserted = await connection.fetchval(
+        exact = await connection.fetchval(
             SQL["insert_attempt"],
             ref.run_id,
             ref.node_id,
@@ -234,17 +234,19 @@ class Claims:
             ref.lease,
             timedelta(seconds=self._config.lease_s),
             worker.id,
-            instance,
+            claim.instance,
             node.tier.name,
+            node.image,
+            claim.images.get(node.image, ""),
         )
-        if inserted is None:
+        if exact is None:
             raise _replaced()
         inputs = await inputs_of(connection, ref.run_id, node)
         begun = step.run.nodes[node.id]
         goes_on = await going(connection, ref, begun.rounds)
         folders = tuple(state_folder(node, goes_on, self._config))
         counts_as = tries(begun.attempt, begun.rounds, begun.asked)
-        return TakenAttempt(step.run.plan, node, ref, inputs, None, folders, goes_on, counts_as)
+        return TakenAttempt(step.run.plan, node, ref, inputs, None, folders, goes_on, counts_as, exact)
 
     async def _answerable(self, taken: TakenAttempt) -> Assignment | None:
         """What the worker is to do; None, and a failed attempt that says why, when that cannot be put together."""

@@ -27,6 +27,8 @@ from pupload.protocol import (
     Lines,
     Outcome,
     OutputFound,
+    Pin,
+    Pinned,
     PutWish,
     Sign,
     Signed,
@@ -76,6 +78,18 @@ class Reports:
         )
         await reach("sign.lent")
         return signed
+
+    async def pin(self, pin: Pin) -> Pinned:
+        """What the image means in the attempt's run: what this worker has found, unless another was first.
+
+        Errors: LostLease.
+        """
+        async with self._database.connection() as connection:
+            exact = await connection.fetchval(SQL["pin_image"], *_key(pin.ref), pin.image, pin.exact)
+        if exact is None:
+            raise _lost()
+        await reach("image.pinned")
+        return Pinned(exact=exact)
 
     async def _signed_get(self, sign: Sign, inputs: Mapping[Edge, Artifact], edge: str) -> SignedGet:
         artifact = inputs.get(Edge(edge))

@@ -13,11 +13,13 @@ from pupload.config import WorkerConfig
 from pupload.containers import janitor, probe
 from pupload.containers.docker import Engine
 from pupload.containers.images import Images
+from pupload.containers.shelf import Shelf
 from pupload.errors import InvalidConfig
 from pupload.web.addresses import read_allowed
 from pupload.web.guarded import Patience, Web
 from pupload.worker.capacity import survey
 from pupload.worker.control import Control
+from pupload.worker.image import supply_of
 from pupload.worker.serving import Worker
 from pupload.worker.shop import Shop
 from pupload.worker.transfer import Transfers
@@ -39,7 +41,7 @@ async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
         engine = await Engine.connect(config.docker_host, containers=_most_containers(config))
         stack.push_async_callback(engine.close)
         ledger = survey(config, engine.info)
-        images = Images(engine, config.image_timeout_s)
+        images = Images(engine, supply_of(config), Shelf(config.work_dir))
         stack.push_async_callback(images.close)
         control = Control(config.controller_url, config.worker_token.get_secret_value())
         stack.push_async_callback(control.close)

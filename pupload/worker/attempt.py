@@ -8,14 +8,14 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from pupload.containers.archive import fetch_files, send_files
 from pupload.containers.cgroup import kill_survivors
 from pupload.containers.docker import NameTaken, Refused
-from pupload.containers.images import Image, NoImage
 from pupload.containers.janitor import INSTANCE, remove_tree
 from pupload.containers.logs import Log
-from pupload.containers.spec import GpuDevice
+from pupload.containers.spec import ContainerSpec, GpuDevice
 from pupload.errors import EngineUnavailable, LostLease, PuploadError
 from pupload.failpoints import reach
 from pupload.flow.plan import Reason
@@ -26,6 +26,7 @@ from pupload.worker.ending import until_exit
 from pupload.worker.failure import NodeFailure, Stopped
 from pupload.worker.folders import hand_in_folders, keep_folders, room_for, stage_folders
 from pupload.worker.hold import Hold
+from pupload.worker.image import require_image
 from pupload.worker.live import LiveLog
 from pupload.worker.outputs import file_name, opened
 from pupload.worker.report import failed, report, stopped
@@ -147,7 +148,7 @@ async def _gather(shop: Shop, attempt: Attempt) -> None:
     assignment = attempt.assignment
     place = placed(attempt)
     inputs = asyncio.ensure_future(stage_inputs(stage_of(shop, attempt), assignment.inputs, place.inputs))
-    image = asyncio.ensure_future(_require_image(shop, assignment.image))
+    image = asyncio.ensure_future(require_image(shop, attempt))
     folders = asyncio.ensure_future(stage_folders(shop, attempt))
     attachments = asyncio.ensure_future(stage_attachments(shop, attempt))
     try:
@@ -163,29 +164,31 @@ async def _gather(shop: Shop, attempt: Attempt) -> None:
         attempt.snapshots = await asyncio.to_thread(of_inputs, attempt.staged, assignment.snapshot_bytes)
 
 
-async def _require_image(shop: Shop, name: str) -> Image:
-    try:
-        image = await shop.images.require(name)
-    except NoImage as error:
-        raise NodeFailure(Reason.IMAGE, str(error), final=error.final) from error
-    await reach("image.present")
-    return image
-
-
 async def _create(shop: Shop, attempt: Attempt) -> None:
     """Step 5."""
     spec = container_spec(shop, attempt)
     with attempt.step("create"):
         try:
             await reach("container.creating")
-            attempt.container = await shop.engine.create(spec)
+            attempt.container = await _created(shop, attempt, spec)
             await reach("container.created")
         except Refused as refused:
-            shop.images.forget(attempt.assignment.image)
             if refused.status == 400:
                 text = f"the engine refuses this container: {refused}"
                 raise NodeFailure(Reason.POLICY, text, final=True) from refused
             raise
+
+
+async def _created(shop: Shop, attempt: Attempt, spec: ContainerSpec) -> str:
+    try:
+        return await shop.engine.create(spec)
+    except Refused as refused:
+        shop.images.forget(spec.image)
+        if refused.status != 404:
+            raise
+    # Somebody has removed the image since it was looked for.
+    attempt.image = await attempt.hold.unless_told(require_image(shop, attempt))
+    return await shop.engine.create(replace(spec, image=attempt.image.id))
 
 
 async def _hand_in(shop: Shop, attempt: Attempt) -> None:
@@ -265,6 +268,7 @@ async def _hand_out(shop: Shop, attempt: Attempt) -> None:
 
 async def _clean_up(shop: Shop, attempt: Attempt) -> None:
     """Step 11: container with its volumes, directory, threads. What fails is left to the janitor."""
+    shop.images.let_go(attempt.name)
     await attempt.live.stop()
     if attempt.watch:
         attempt.watch.close()

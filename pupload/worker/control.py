@@ -20,6 +20,8 @@ from pupload.protocol import (
     Finished,
     Hello,
     Lines,
+    Pin,
+    Pinned,
     Sign,
     Signed,
     Welcome,
@@ -101,6 +103,15 @@ class Control:
         async for _ in pauses():
             try:
                 return await self._ask("sign", sign, Signed)
+            except ControllerUnavailable:
+                continue
+        raise Defect("pauses never end")
+
+    async def pin(self, pin: Pin) -> str:
+        """The exact image that all of the run uses; asked until the controller answers."""
+        async for _ in pauses():
+            try:
+                return (await self._ask("image", pin, Pinned)).exact
             except ControllerUnavailable:
                 continue
         raise Defect("pauses never end")

@@ -229,7 +229,9 @@ class Worker:
     def _claim(self, who: str, wait_s: float) -> Claim:
         """A claim for all that is offered to nobody yet; it stays offered until `who` withdraws it."""
         free = self._offers[who] = self._unoffered()
-        return Claim(instance=self._shop.instance, free=free, most=max(1, int(free.cpu)), wait_s=wait_s)
+        # What was found by a tag is no digest that somebody has named, so a worker that wants these tells nothing.
+        images = {} if self._shop.config.require_digest else self._shop.images.means()
+        return Claim(instance=self._shop.instance, free=free, most=max(1, int(free.cpu)), wait_s=wait_s, images=images)
 
     def _accept(self, assignments: list[Assignment]) -> None:
         for assignment in assignments:

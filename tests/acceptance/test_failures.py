@@ -115,13 +115,13 @@ def test_a_missing_required_output_fails_the_node_and_is_not_tried_again(visitor
 
 def test_a_command_or_image_that_is_not_there_says_so_and_is_not_tried_again(visitor: Visitor) -> None:
     no_command = a_source("command", "", writes={}, Command={"Name": "run", "Exec": "/bin/no-such-program"})
-    no_image = a_source("image", "true", writes={}, Image="pupload/there-is-no-such-image:1")
+    no_image = a_source("image", "true", writes={}, Image=f"sha256:{'0' * 64}")
     ids = [visitor.start(a_request(step)) for step in (no_command, no_image)]
     by_command, by_image = (visitor.ended(run_id)["NodeState"] for run_id in ids)
     assert (by_command["command"]["Status"], by_command["command"]["Attempt"]) == ("ERROR", 1)
     assert "no-such-program" in by_command["command"]["Error"]
     assert (by_image["image"]["Status"], by_image["image"]["Reason"]) == ("ERROR", "image")
-    assert "pupload/there-is-no-such-image:1" in by_image["image"]["Error"]
+    assert f"sha256:{'0' * 64} is not on this engine" in by_image["image"]["Error"]
 
 
 def test_a_failure_stops_the_rest_of_a_flow_that_fails_fast(visitor: Visitor, system: System) -> None:

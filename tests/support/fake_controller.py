@@ -29,6 +29,8 @@ from pupload.protocol import (
     ObjectRef,
     OutputSpec,
     PutWish,
+    Pin,
+    Pinned,
     Sign,
     Signed,
     SignedGet,
@@ -118,6 +120,8 @@ class FakeController:
         self.heard: list[Lines] = []
         self.faults: dict[str, deque[int]] = {}
         self.log_puts: list[SignedPut] = []
+        self.pinned: dict[tuple[str, str], str] = {}
+        """Exact images by run and by the name that means them there."""
         self._offers: deque[Assignment] = deque()
         self._forced: list[Assignment] = []
         self._stops: list[StopOrder] = []
@@ -127,7 +131,7 @@ class FakeController:
 
     async def __aenter__(self) -> "FakeController":
         app = web.Application(client_max_size=256 * MB)
-        for verb in ("hello", "claim", "beat", "sign", "logs", "finish"):
+        for verb in ("hello", "claim", "beat", "image", "sign", "logs", "finish"):
             app.router.add_post(f"/api/v1/worker/{verb}", self._handler(verb))
         app.router.add_route("*", "/store/{key:.+}", self.store.answer)
         self._runner = web.AppRunner(app, shutdown_timeout=0.5)
@@ -147,6 +151,7 @@ class FakeController:
             "hello": Hello,
             "claim": Claim,
             "beat": Beat,
+            "image": Pin,
             "sign": Sign,
             "logs": Lines,
             "finish": Finish,
@@ -155,6 +160,7 @@ class FakeController:
             "hello": self._hello,
             "claim": self._claim,
             "beat": self._beat,
+            "image": self._pin,
             "sign": self._sign,
             "logs": self._logs,
             "finish": self._finish,
@@ -261,6 +267,9 @@ class FakeController:
         stops = [order for order in self._stops if order.ref in beat.attempts]
         lost = [ref for ref in beat.attempts if ref.run_id in self.lost]
         return BeatAnswer(stop=stops, lost=lost) if stops or lost else None
+
+    async def _pin(self, pin: Pin) -> Pinned:
+        return Pinned(exact=self.pinned.setdefault((pin.ref.run_id, pin.image), pin.exact))
 
     async def _sign(self, sign: Sign) -> Signed:
         prefix = f"{sign.ref.run_id}/{sign.ref.node_id}/{sign.ref.attempt}"

@@ -6,7 +6,7 @@ from pupload.controller.claims import KnownWorker
 from pupload.controller.routes.answering import answer, read_document
 from pupload.controller.state import parts_of
 from pupload.errors import Unauthorized
-from pupload.protocol import Beat, Claim, Finish, Finished, Hello, Lines, Sign
+from pupload.protocol import Beat, Claim, Finish, Finished, Hello, Lines, Pin, Sign
 
 
 async def _worker(request: web.Request) -> KnownWorker:
@@ -40,6 +40,12 @@ async def sign(request: web.Request) -> web.Response:
     return answer(await parts_of(request).reports.sign(await read_document(request, Sign)))
 
 
+async def image(request: web.Request) -> web.Response:
+    """POST Pin → Pinned."""
+    await _worker(request)
+    return answer(await parts_of(request).reports.pin(await read_document(request, Pin)))
+
+
 async def lines(request: web.Request) -> web.Response:
     """POST Lines → 204."""
     await _worker(request)
@@ -61,6 +67,7 @@ ROUTES = [
     web.post("/api/v1/worker/hello", hello),
     web.post("/api/v1/worker/claim", claim),
     web.post("/api/v1/worker/beat", beat),
+    web.post("/api/v1/worker/image", image),
     web.post("/api/v1/worker/sign", sign),
     web.post("/api/v1/worker/logs", lines),
     web.post("/api/v1/worker/finish", finish),

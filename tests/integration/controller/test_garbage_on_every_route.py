@@ -18,7 +18,7 @@ from pupload.flow.load import FlowDocuments, PostedRun
 from pupload.flow.nodedef import NodeDef
 from pupload.flow.request import ReplayRequest, StepRequest
 from pupload.flow.session import SessionRequest
-from pupload.protocol import Beat, Claim, Finish, Hello, Lines, Sign
+from pupload.protocol import Beat, Claim, Finish, Hello, Lines, Pin, Sign
 from pupload.stores.base import Store
 from tests.support.controller import ControllerUnderTest, a_controller
 from tests.support.flows import a_def, a_flow, a_node, documents
@@ -187,6 +187,7 @@ DOCUMENTS: tuple[tuple[str, type[Any], Json], ...] = (
     ("/api/v1/worker/hello", Hello, {}),
     ("/api/v1/worker/claim", Claim, {}),
     ("/api/v1/worker/beat", Beat, {}),
+    ("/api/v1/worker/image", Pin, {}),
     ("/api/v1/worker/sign", Sign, {}),
     ("/api/v1/worker/logs", Lines, {}),
     ("/api/v1/worker/finish", Finish, {}),

@@ -102,11 +102,11 @@ async def test_a_command_that_is_not_in_the_image_is_final(controller: FakeContr
     assert f"cannot be run in image pupload/busybox:latest: exec {command} failed" in finish.message
 
 
-async def test_an_image_that_is_nowhere_is_named(controller: FakeController) -> None:
+async def test_a_registry_that_does_not_answer_is_no_fault_of_the_node(controller: FakeController) -> None:
     node = an_assignment("true", image="127.0.0.1:9/no/such:1")
     await controller.offer(node)
     finish = await controller.finish_of(node)
-    assert finish.reason is Reason.IMAGE
+    assert finish.reason is Reason.INFRA
     assert "image 127.0.0.1:9/no/such:1 is not on this engine and cannot be pulled" in finish.message
     assert not finish.final
 

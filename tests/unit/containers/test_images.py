@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pupload.containers.docker import Engine, Refused
-from pupload.containers.images import Images, NoImage, exact_name
+from pupload.containers.images import Images, NoImage, Supply, exact_name
 
 pytestmark = pytest.mark.unit
 
@@ -25,11 +25,14 @@ class FakeEngine(Engine):
 
     async def call(self, what: str, ask: Callable[[Any], Any], deadline_s: float = 30.0) -> Any:
         await asyncio.sleep(0)
-        if what == "pull":
-            self.pulls += 1
-            await self.gate.wait()
-            self.there = not any("error" in row for row in self.rows)
         return ask(self)
+
+    async def call_aside(self, what: str, ask: Callable[[Any], Any]) -> Any:
+        self.pulls += 1
+        await self.gate.wait()
+        said = [row["error"] for row in self.rows if "error" in row]
+        self.there = not said
+        return "".join(said)
 
     def inspect_image(self, name: str) -> dict[str, Any]:
         self.looks += 1
@@ -37,21 +40,19 @@ class FakeEngine(Engine):
             raise Refused(404, "no such image")
         return {"Id": "sha256:1", "RepoDigests": ["r/i@sha256:2"]}
 
-    def pull(self, name: str, **_: object) -> list[dict[str, Any]]:
-        return list(self.rows)
-
 
 async def test_an_image_that_is_there_is_not_pulled_and_soon_not_even_looked_for() -> None:
-    images = Images(engine := FakeEngine(there=True), pull_s=1)
+    images = Images(engine := FakeEngine(there=True), Supply(pull_s=1))
     found = [await images.require("i"), await images.require("i")]
     assert (found[0].id, found[0].digest, found[0]) == ("sha256:1", "sha256:2", found[1])
+    assert (found[0].exact, await images.require("r/i@sha256:2")) == ("r/i@sha256:2", found[0])
     assert (engine.looks, engine.pulls) == (1, 0)
 
 
 async def test_many_who_want_one_image_share_one_pull() -> None:
     engine = FakeEngine({"status": "done"})
     engine.gate.clear()
-    images = Images(engine, pull_s=1)
+    images = Images(engine, Supply(pull_s=1))
     waiting = [asyncio.create_task(images.require("i")) for _ in range(5)]
     await asyncio.sleep(0.01)
     waiting[0].cancel()
@@ -70,7 +71,7 @@ async def test_many_who_want_one_image_share_one_pull() -> None:
     ],
 )
 async def test_a_registry_s_refusal_is_final_and_its_absence_is_not(said: str, final: bool) -> None:
-    images = Images(FakeEngine({"error": said}), pull_s=1)
+    images = Images(FakeEngine({"error": said}), Supply(pull_s=1))
     with pytest.raises(NoImage, match="image i is not on this engine and cannot be pulled") as caught:
         await images.require("i")
     assert caught.value.final is final
@@ -78,7 +79,7 @@ async def test_a_registry_s_refusal_is_final_and_its_absence_is_not(said: str, f
 
 
 async def test_a_failed_pull_is_remembered_for_a_while() -> None:
-    images = Images(engine := FakeEngine({"error": "not found"}), pull_s=1)
+    images = Images(engine := FakeEngine({"error": "not found"}), Supply(pull_s=1))
     for _ in range(3):
         with pytest.raises(NoImage):
             await images.require("i")
@@ -124,5 +125,5 @@ async def test_an_image_that_is_not_here_is_named_by_what_the_registry_has() -> 
 async def test_an_id_that_is_gone_is_not_asked_of_a_registry() -> None:
     engine = FakeEngine({"status": "done"})
     with pytest.raises(NoImage) as caught:
-        await Images(engine, pull_s=1).require("sha256:" + "0" * 64)
+        await Images(engine, Supply(pull_s=1)).require("sha256:" + "0" * 64)
     assert (caught.value.final, engine.pulls) == (True, 0)
