@@ -45,7 +45,9 @@ class Calls:
         """
         # First: the flow, or the session, may be gone since.
         earlier = await self.earlier(call)
-        return earlier or await self._start(await self._flows.resolve(flow, request.version), request, call)
+        return earlier or await self._start(
+            await self._flows.resolve(call.account, flow, request.version), request, call
+        )
 
     async def start_posted(self, posted: PostedRun, call: Call) -> RunID:
         """The run of the flow that the request brings.
@@ -56,7 +58,7 @@ class Calls:
             raise InvalidRequest("Version picks one of a flow that is kept; leave it out beside Flow")
         if earlier := await self.earlier(call):
             return earlier
-        defs = await self._flows.complete(posted.flow, posted.node_defs)
+        defs = await self._flows.complete(call.account, posted.flow, posted.node_defs)
         return await self._start(Definition(posted.flow, defs), posted, call)
 
     async def _start(self, definition: Definition, request: RunRequest, call: Call) -> RunID:

@@ -98,7 +98,7 @@ class Children:
             raise no_such_run(call.run_id)
         timeout = {"timeout": f"{round(node.timeout_s * 1000)}ms"} if node.timeout_s else {}
         return Start(
-            await self.definition(node.calls),
+            await self.definition(header["account"], node.calls),
             RunRequest(parameters=dict(node.flags), evals=EvalsWish(run_mode="skip"), **timeout),
             present=lent(call.run_id, {Edge(each.port): inputs.get(each.edge) for each in node.inputs}),
             closed=True,
@@ -109,16 +109,16 @@ class Children:
             idempotency_key=f"child:{call.run_id}/{call.node}/{call.attempt}",
         )
 
-    async def definition(self, flow: FlowRef) -> Definition:
-        """The flow that the caller's plan means, without its evaluations.
+    async def definition(self, account: str, flow: FlowRef) -> Definition:
+        """The flow that a plan of the account means, without its evaluations.
 
         Errors: NotFound; Conflict for a draft that is not what it was.
         """
-        found = await self._named.resolve(flow.name, flow.version)
+        found = await self._named.resolve(account, flow.name, flow.version)
         # Or it could not be called any more when a flow that judges it is gone.
         definition = replace(found, flow=without_evals(found.flow))
         if flow.version == _DRAFT:
-            now = await self._named.callee(f"{FLOWS}/{flow.name}@{_DRAFT}")
+            now = await self._named.callee(account, f"{FLOWS}/{flow.name}@{_DRAFT}")
             if now.digest != flow.digest:
                 raise Conflict(
                     f"the draft of flow {flow.name} was changed after this run began; publish it to call what stays",

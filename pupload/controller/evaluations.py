@@ -70,7 +70,7 @@ class Evaluations:
         there = {artifact.edge: artifact for artifact in artifacts}
         run_id = RunID(judged["id"])
         return Start(
-            await self._children.definition(each.flow),
+            await self._children.definition(judged["account"], each.flow),
             RunRequest(
                 inputs={edge: given.value for edge, given in each.inputs.items() if given.edge is None},
                 evals=EvalsWish(run_mode="skip"),

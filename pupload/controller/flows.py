@@ -61,26 +61,26 @@ class AskedVersion:
 
 
 class Flows:
-    """Flows that are kept."""
+    """Flows that are kept: each account's own, and the operator's for all."""
 
     def __init__(self, ground: Ground, registry: NodeDefRegistry) -> None:
         self._config, self._database, self._stores = ground.config, ground.database, ground.stores
         self._registry, self._box, self._tiers = registry, ground.box, ground.tiers
         self.named = NamedFlows(self.resolve, ground.stores, ground.tiers)
 
-    async def resolve(self, name: str, version: str | None = None) -> Definition:
-        """What a call of the flow runs: without a version production, else the newest published, else the draft.
+    async def resolve(self, account: str, name: str, version: str | None = None) -> Definition:
+        """What the account's call of the flow runs: without a version production, else the newest, else the draft.
 
         Shape: `digest` is "" for a draft; the defs of a published one already name its exact images.
         Errors: NotFound (FLOW_NOT_FOUND, VERSION_NOT_FOUND); InvalidRequest (INVALID_VERSION).
         """
-        definition = await self._kept(name, AskedVersion.of(version))
+        definition = await self._kept(account, name, AskedVersion.of(version))
         return replace(definition, defs=exact(definition.defs, definition.images))
 
-    async def _kept(self, name: str, asked: AskedVersion) -> Definition:
+    async def _kept(self, account: str, name: str, asked: AskedVersion) -> Definition:
         """The definition as it is written, with the images as its defs name them."""
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(SQL["resolve_flow"], name, asked.kind, asked.number)
+            row = await connection.fetchrow(SQL["resolve_flow"], account, name, asked.kind, asked.number)
         if row is None:
             raise no_such_flow(name)
         if row["n"] is not None:
@@ -88,13 +88,13 @@ class Flows:
         if row["draft"] is None or asked.kind not in {"any", DRAFT}:
             raise no_such_version(name, str(asked))
         flow, defs = await asyncio.to_thread(KeptDocuments(row["draft"], row["draft_secrets"]).read, self._box)
-        return Definition(flow, await self.complete(flow, defs), DRAFT)
+        return Definition(flow, await self.complete(account, flow, defs), DRAFT)
 
-    async def complete(self, flow: Flow, defs: Sequence[NodeDef]) -> Sequence[NodeDef]:
-        """`defs`, and those that the flow's nodes use, that are not among them, and that everybody may use."""
-        return await self._registry.complete(flow, defs)
+    async def complete(self, account: str, flow: Flow, defs: Sequence[NodeDef]) -> Sequence[NodeDef]:
+        """`defs`, and those that the flow's nodes use, that are not among them, and that the account may use."""
+        return await self._registry.complete(account, flow, defs)
 
-    async def put(self, name: str, flow: Flow, defs: Sequence[NodeDef]) -> FlowAnswer:
+    async def put(self, account: str, name: str, flow: Flow, defs: Sequence[NodeDef]) -> FlowAnswer:
         """The flow with this draft.
 
         Errors: InvalidRequest for a name that none may have, or that is not the document's.
@@ -102,65 +102,65 @@ class Flows:
         given = named(name, flow)
 
         async def write(connection: Connection) -> None:
-            row = await connection.fetchrow(SQL["lock_flow"], name) if lacks_secrets(given) else None
+            row = await connection.fetchrow(SQL["lock_flow"], account, name) if lacks_secrets(given) else None
             flow = given
             if row is not None and row["secrets"] is not None:
                 earlier, _ = KeptDocuments(row["draft"], row["secrets"]).read(self._box)
                 flow = with_known_secrets(given, earlier)
             kept = await asyncio.to_thread(keep, flow, defs, self._box)
-            await connection.execute(SQL["put_draft"], name, kept.documents, kept.secrets)
+            await connection.execute(SQL["put_draft"], account, name, kept.documents, kept.secrets)
 
         await self._database.transact(write)
-        return await self.get(name)
+        return await self.get(account, name)
 
-    async def get(self, name: str) -> FlowAnswer:
+    async def get(self, account: str, name: str) -> FlowAnswer:
         """The flow with its draft.
 
         Errors: NotFound.
         """
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(SQL["flow_header"], name)
+            row = await connection.fetchrow(SQL["flow_header"], account, name)
         if row is None:
             raise no_such_flow(name)
         shown = KeptDocuments(row["draft"]).shown() if row["draft"] is not None else {}
         return FlowAnswer(**_summary(row), flow=shown.get("Flow"), node_defs=shown.get("NodeDefs", []))
 
-    async def page(self, cursor: str | None, limit: int) -> FlowPage:
+    async def page(self, account: str, cursor: str | None, limit: int) -> FlowPage:
         """Flows by name, after the one that `cursor` names."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["list_flows"], cursor, limit + 1)
+            rows = await connection.fetch(SQL["list_flows"], account, cursor, limit + 1)
         flows = [FlowSummary(**_summary(row)) for row in rows[:limit]]
         return FlowPage(flows=flows, next_cursor=flows[-1].name if len(rows) > limit else "")
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, account: str, name: str) -> None:
         """Forget the draft, and the flow with it when no version of it was published.
 
         Errors: NotFound.
         """
 
         async def drop(connection: Connection) -> None:
-            if await connection.fetchrow(SQL["lock_flow"], name) is None:
+            if await connection.fetchrow(SQL["lock_flow"], account, name) is None:
                 raise no_such_flow(name)
-            published = await connection.fetchrow(SQL["newest_version"], name)
-            await connection.execute(SQL["drop_flow"] if published is None else SQL["drop_draft"], name)
+            published = await connection.fetchrow(SQL["newest_version"], account, name)
+            await connection.execute(SQL["drop_flow"] if published is None else SQL["drop_draft"], account, name)
 
         await self._database.transact(drop)
 
-    async def compare(self, name: str, before: str | None, after: str | None) -> FlowComparison:
+    async def compare(self, account: str, name: str, before: str | None, after: str | None) -> FlowComparison:
         """Where two versions differ. None before is what a call without a version runs, None after the draft.
 
         Errors: NotFound; InvalidRequest.
         """
-        old = await self._kept(name, AskedVersion.of(before))
-        new = await self._kept(name, AskedVersion.of(after or DRAFT))
+        old = await self._kept(account, name, AskedVersion.of(before))
+        new = await self._kept(account, name, AskedVersion.of(after or DRAFT))
         found = await asyncio.to_thread(compare, _compared(old), _compared(new))
         differences = [DifferenceAnswer(path=each.path, from_=each.before, to=each.after) for each in found]
         return FlowComparison(name=name, from_=old.version, to=new.version, differences=differences)
 
-    async def findings(self, flow: Flow, defs: Sequence[NodeDef]) -> list[Finding]:
-        """Everything that is wrong with these documents, on this server."""
-        callees = await self.named.callees(flow, kept=True)
-        return await asyncio.to_thread(self._check, flow, await self.complete(flow, defs), callees)
+    async def findings(self, account: str, flow: Flow, defs: Sequence[NodeDef]) -> list[Finding]:
+        """Everything that is wrong with these documents, on this server, for the account."""
+        callees = await self.named.callees(account, flow, kept=True)
+        return await asyncio.to_thread(self._check, flow, await self.complete(account, flow, defs), callees)
 
     def _check(self, flow: Flow, defs: Sequence[NodeDef], callees: Callees) -> list[Finding]:
         names, most = self._stores.names(), self._config.max_nodes

@@ -1,4 +1,4 @@
-"""Node definitions that are kept for every flow: by publisher, name and version. One with a version never changes."""
+"""Node definitions that are kept: by account, publisher, name and version. One with a version never changes."""
 
 import asyncio
 import json
@@ -27,18 +27,22 @@ class NodeDefRegistry:
     def __init__(self, config: ControllerConfig, database: Database, tiers: Mapping[str, Tier]) -> None:
         self._config, self._database, self._tiers = config, database, tiers
 
-    async def complete(self, flow: Flow, defs: Sequence[NodeDef]) -> Sequence[NodeDef]:
-        """`defs`, and those that the flow's nodes use and `defs` lacks, as far as they are kept here."""
+    async def complete(self, account: str, flow: Flow, defs: Sequence[NodeDef]) -> Sequence[NodeDef]:
+        """`defs`, and those that the flow's nodes use and `defs` lacks, as far as the account may use them."""
         missing = _missing(flow, defs)
         if not missing:
             return defs
         names = sorted({_split(use)[:2] for use in missing})
         async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["nodedefs_of"], [each[0] for each in names], [each[1] for each in names])
+            rows = await connection.fetch(
+                SQL["nodedefs_of"], account, [each[0] for each in names], [each[1] for each in names]
+            )
         return [*defs, *_chosen(missing, [_read(row) for row in rows])]
 
-    async def put(self, publisher: str, name: str, version: str, given: NodeDef) -> tuple[NodeDefAnswer, bool]:
-        """The definition as it is kept now, and whether it is new.
+    async def put(
+        self, account: str, publisher: str, name: str, version: str, given: NodeDef
+    ) -> tuple[NodeDefAnswer, bool]:
+        """The account's definition as it is kept now, and whether it is new.
 
         Errors: InvalidRequest for names that do not fit; InvalidFlow with all findings; Conflict for a version that
         there is already, with other content.
@@ -48,7 +52,7 @@ class NodeDefRegistry:
         if findings:
             raise InvalidFlow("the node definition cannot be used", code="INVALID_NODEDEF", details=findings)
         document = json.dumps(nodedef.model_dump(mode="json", by_alias=True, exclude_unset=True), ensure_ascii=False)
-        key = (nodedef.publisher, nodedef.name, nodedef.version)
+        key = (account, nodedef.publisher, nodedef.name, nodedef.version)
 
         async def write(connection: Connection) -> bool:
             if await connection.fetchrow(SQL["insert_nodedef"], *key, document):
@@ -57,7 +61,7 @@ class NodeDefRegistry:
                 await connection.execute(SQL["replace_nodedef"], *key, document)
             elif (await self._fetch(connection, *key)).wire() != nodedef.wire():
                 raise Conflict(
-                    f"{_reference(*key)} is there with other content, and a version never changes; give another",
+                    f"{_reference(*key[1:])} is there with other content, and a version never changes; give another",
                     code="NODEDEF_EXISTS",
                 )
             return False
@@ -65,19 +69,21 @@ class NodeDefRegistry:
         fresh = await self._database.transact(write)
         return await self.get(*key), fresh
 
-    async def get(self, publisher: str, name: str, version: str) -> NodeDefAnswer:
+    async def get(self, account: str, publisher: str, name: str, version: str) -> NodeDefAnswer:
         """The definition; without a version the newest.
 
         Errors: NotFound.
         """
         async with self._database.connection() as connection:
-            return _answer(await self._row(connection, publisher, name, version))
+            return _answer(await self._row(connection, account, publisher, name, version))
 
-    async def _fetch(self, connection: Connection, publisher: str, name: str, version: str) -> NodeDef:
-        return _read(await self._row(connection, publisher, name, version))
+    async def _fetch(self, connection: Connection, account: str, publisher: str, name: str, version: str) -> NodeDef:
+        return _read(await self._row(connection, account, publisher, name, version))
 
-    async def _row(self, connection: Connection, publisher: str, name: str, version: str) -> asyncpg.Record:
-        rows = await connection.fetch(SQL["nodedefs_of"], [publisher], [name])
+    async def _row(
+        self, connection: Connection, account: str, publisher: str, name: str, version: str
+    ) -> asyncpg.Record:
+        rows = await connection.fetch(SQL["nodedefs_of"], account, [publisher], [name])
         wanted = [row for row in rows if not version or row["version"] == version]
         if not wanted:
             raise NotFound(
@@ -85,11 +91,11 @@ class NodeDefRegistry:
             )
         return max(wanted, key=lambda row: version_order(row["version"]))
 
-    async def page(self, publisher: str | None, cursor: str | None, limit: int) -> NodeDefPage:
+    async def page(self, account: str, publisher: str | None, cursor: str | None, limit: int) -> NodeDefPage:
         """Definitions in the order of their names, after the one that `cursor` names."""
         after = _split(cursor) if cursor else (None, None, None)
         async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["list_nodedefs"], publisher, *after, limit + 1)
+            rows = await connection.fetch(SQL["list_nodedefs"], account, publisher, *after, limit + 1)
         found = [NodeDefSummary(**_summary(row)) for row in rows[:limit]]
         last = found[-1] if len(rows) > limit else None
         return NodeDefPage(

@@ -65,7 +65,7 @@ class Replays:
             return same
         earlier = await self._earlier(run_id, call.account)
         request = _merged(earlier, wish)
-        prepared = await self._submission.prepare(earlier.definition, request)
+        prepared = await self._submission.prepare(call.account, earlier.definition, request)
         kept, edges = await self._kept(earlier, wish, prepared)
         present = {edge: _borrowed(earlier, edge) for edge in edges}
         start = Start(earlier.definition, request, kept=kept, present=present, root=earlier.root, replay_of=earlier.id)

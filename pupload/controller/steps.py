@@ -61,10 +61,10 @@ class Steps:
         Errors: NotFound; CallerError for a place that the loop cannot be at; Conflict when the definition is another
         one by now; Forbidden for a reference that is not of this loop; Gone; as `Submission.start`.
         """
-        definition = await self._flows.resolve(flow, wish.version)
+        definition = await self._flows.resolve(call.account, flow, wish.version)
         _require_steppable(definition, wish)
         request = _as_run(wish)
-        prepared = await self._submission.prepare(definition, request)
+        prepared = await self._submission.prepare(call.account, definition, request)
         plan, anew = prepared.plan, prepared.inputs.keys()
         cursor = cursor_at(plan, wish.step_index, remaining=wish.run_remaining)
         root = _root(wish, cursor)

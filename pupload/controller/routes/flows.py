@@ -14,6 +14,7 @@ from pupload.answers.flows import (
     FlowVersionPage,
 )
 from pupload.controller.flows import AskedVersion, named
+from pupload.controller.routes.account import account_of
 from pupload.controller.routes.answering import answer, path_part, query_text, read_bytes, whole_number
 from pupload.controller.routes.declaring import NOTHING, PAGE, READ, WRITE, Answer, Asked, Body, delete, get, post, put
 from pupload.controller.state import parts_of
@@ -23,15 +24,15 @@ from pupload.flow.model import Flow
 from pupload.flow.nodedef import NodeDef
 
 
-def flow_of(request: web.Request) -> str:
-    """The flow that the path names."""
-    return path_part(request, "flow")
+def _named(request: web.Request) -> tuple[str, str]:
+    """The flow that the path names, as its account and its name."""
+    return account_of(request), path_part(request, "flow")
 
 
 async def put_flow(request: web.Request) -> web.Response:
     """PUT {Flow, NodeDefs}: the flow's draft."""
     flow, defs = await _documents(await read_bytes(request))
-    return answer(await parts_of(request).flows.put(flow_of(request), flow, defs))
+    return answer(await parts_of(request).flows.put(*_named(request), flow, defs))
 
 
 async def _documents(body: bytes) -> tuple[Flow, list[NodeDef]]:
@@ -42,37 +43,37 @@ async def _documents(body: bytes) -> tuple[Flow, list[NodeDef]]:
 
 async def get_flow(request: web.Request) -> web.Response:
     """GET the flow with its draft."""
-    return answer(await parts_of(request).flows.get(flow_of(request)))
+    return answer(await parts_of(request).flows.get(*_named(request)))
 
 
 async def delete_flow(request: web.Request) -> web.Response:
     """DELETE the draft."""
-    await parts_of(request).flows.delete(flow_of(request))
+    await parts_of(request).flows.delete(*_named(request))
     return web.Response(status=204)
 
 
 async def list_flows(request: web.Request) -> web.Response:
     """GET ?limit&cursor."""
     limit = whole_number(request, "limit", 50, least=1, most=500)
-    return answer(await parts_of(request).flows.page(query_text(request, "cursor"), limit))
+    return answer(await parts_of(request).flows.page(account_of(request), query_text(request, "cursor"), limit))
 
 
 async def validate(request: web.Request) -> web.Response:
     """POST: everything that is wrong with the draft, or with the documents in the body."""
-    flows, name, body = parts_of(request).flows, flow_of(request), await read_bytes(request)
+    flows, (account, name), body = parts_of(request).flows, _named(request), await read_bytes(request)
     if body.strip():
         flow, defs = await _documents(body)
         flow = named(name, flow)
     else:
-        draft = await flows.resolve(name, "draft")
+        draft = await flows.resolve(account, name, "draft")
         flow, defs = draft.flow, list(draft.defs)
-    found = await flows.findings(flow, defs)
+    found = await flows.findings(account, flow, defs)
     return answer(Findings(findings=[FindingAnswer(**each.model_dump()) for each in found]))
 
 
 async def publish(request: web.Request) -> web.Response:
     """POST: a new version of the draft as it is; the newest one where nothing has changed."""
-    version, fresh = await parts_of(request).publishing.publish(flow_of(request))
+    version, fresh = await parts_of(request).publishing.publish(*_named(request))
     return answer(version, status=201 if fresh else 200)
 
 
@@ -80,23 +81,23 @@ async def list_versions(request: web.Request) -> web.Response:
     """GET ?limit&cursor."""
     limit = whole_number(request, "limit", 50, least=1, most=500)
     before = whole_number(request, "cursor", 0, least=1, most=2**31 - 1) or None
-    return answer(await parts_of(request).publishing.page(flow_of(request), before, limit))
+    return answer(await parts_of(request).publishing.page(*_named(request), before, limit))
 
 
 async def get_version(request: web.Request) -> web.Response:
     """GET one version."""
-    return answer(await parts_of(request).publishing.version(flow_of(request), _number(request)))
+    return answer(await parts_of(request).publishing.version(*_named(request), _number(request)))
 
 
 async def promote(request: web.Request) -> web.Response:
     """POST: the version becomes production."""
-    return answer(await parts_of(request).publishing.promote(flow_of(request), _number(request)))
+    return answer(await parts_of(request).publishing.promote(*_named(request), _number(request)))
 
 
 async def compare(request: web.Request) -> web.Response:
     """GET ?from&to: where two versions differ."""
     asked = query_text(request, "from"), query_text(request, "to")
-    return answer(await parts_of(request).flows.compare(flow_of(request), *asked))
+    return answer(await parts_of(request).flows.compare(*_named(request), *asked))
 
 
 def _number(request: web.Request) -> int:

@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from pupload.answers.flows import NodeDefAnswer, NodeDefPage
+from pupload.controller.routes.account import account_of
 from pupload.controller.routes.answering import answer, path_part, query_text, read_body, whole_number
 from pupload.controller.routes.declaring import PAGE, READ, WRITE, Answer, Asked, Body, get, put
 from pupload.controller.state import parts_of
@@ -19,7 +20,7 @@ async def put_nodedef(request: web.Request) -> web.Response:
     """PUT a definition; one with a version once and for all."""
     publisher, name, version = _key(request)
     given = load_definition(await read_body(request), NamedByPath)
-    kept, fresh = await parts_of(request).nodedefs.put(publisher, name, version, given)
+    kept, fresh = await parts_of(request).nodedefs.put(account_of(request), publisher, name, version, given)
     return answer(kept, status=201 if fresh else 200)
 
 
@@ -31,12 +32,13 @@ class NamedByPath(NodeDef):
 
 async def get_nodedef(request: web.Request) -> web.Response:
     """GET a definition; without a version the newest."""
-    return answer(await parts_of(request).nodedefs.get(*_key(request)))
+    return answer(await parts_of(request).nodedefs.get(account_of(request), *_key(request)))
 
 
 async def list_nodedefs(request: web.Request) -> web.Response:
     """GET ?publisher&limit&cursor."""
     page = await parts_of(request).nodedefs.page(
+        account_of(request),
         query_text(request, "publisher"),
         query_text(request, "cursor"),
         whole_number(request, "limit", 50, least=1, most=500),

@@ -33,7 +33,7 @@ async def test_flow(request: web.Request) -> web.Response:
         _LOG.warning("ignored unknown members: %s", ", ".join(ignored[:20]))
     key = idempotency_key(request)
     start = Start(
-        Definition(flow, await parts.flows.complete(flow, defs)),
+        Definition(flow, await parts.flows.complete(account_of(request), flow, defs)),
         account=account_of(request),
         idempotency_key=key,
         sha256=hashlib.sha256(body).digest(),

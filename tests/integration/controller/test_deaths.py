@@ -116,7 +116,7 @@ async def world(database_dsn: str, store: Store, tmp_path: Path) -> AsyncIterato
     mortal = partial(a_mortal_desk, database, store, tmp_path, url_allow=("localhost",))
     desk = mortal(Death(NEVER))
     for name, body in FLOWS.items():
-        await desk.parts.flows.put(name, *read(body))
+        await desk.parts.flows.put("", name, *read(body))
     yield World(desk, store, mortal, await desk.worker("hand"))
     await database.close()
 

@@ -62,12 +62,12 @@ def width_of(definition: Definition) -> object:
 
 
 async def resolved(controller: ControllerUnderTest, version: str | None = None) -> Definition:
-    return await controller.running.parts.flows.resolve("resize", version)
+    return await controller.running.parts.flows.resolve("", "resize", version)
 
 
 async def refusal(controller: ControllerUnderTest, version: str, name: str = "resize") -> str:
     with pytest.raises((NotFound, InvalidRequest)) as caught:
-        await controller.running.parts.flows.resolve(name, version)
+        await controller.running.parts.flows.resolve("", name, version)
     error: PuploadError = caught.value
     return error.code
 
@@ -141,7 +141,7 @@ async def test_a_draft_that_did_not_change_is_published_once(controller: Control
 async def test_many_who_publish_at_once_get_one_version(controller: ControllerUnderTest) -> None:
     await put(controller, a_draft())
     publishing = controller.running.parts.publishing
-    found = await asyncio.gather(*(publishing.publish("resize") for _ in range(6)))
+    found = await asyncio.gather(*(publishing.publish("", "resize") for _ in range(6)))
     assert sorted(fresh for _, fresh in found) == [False] * 5 + [True]
     assert {version.version for version, _ in found} == {1}
 

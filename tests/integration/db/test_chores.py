@@ -24,7 +24,7 @@ CALLING = a_flow(
 @pytest.fixture
 async def parent(desk: Desk) -> AsyncIterator[RunID]:
     """A run whose only node is ready to call a flow."""
-    await desk.parts.flows.put("child", *read(documents(a_flow(Name=""))))
+    await desk.parts.flows.put("", "child", *read(documents(a_flow(Name=""))))
     flow, defs = read({"Flow": CALLING, "NodeDefs": []})
     run_id = await desk.parts.submission.start(Start(Definition(flow, defs)))
     await desk.receive(run_id, "photo")
@@ -165,7 +165,7 @@ async def test_an_evaluation_that_was_not_begun_is_begun_once_and_its_end_is_not
     desks: tuple[Desk, Desk],
 ) -> None:
     desk, other = desks
-    await desk.parts.flows.put("child", *read(documents(a_flow(Name=""))))
+    await desk.parts.flows.put("", "child", *read(documents(a_flow(Name=""))))
     judged = a_flow(Evals=[{"Name": "sharp", "Flow": "child", "Inputs": {"in": {"From": "input", "Edge": "in"}}}])
     flow, defs = read(documents(judged))
     run_id = await desk.parts.submission.start(Start(Definition(flow, defs)))
