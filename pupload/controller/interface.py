@@ -75,7 +75,9 @@ _LATER = {429, 503}
 _NAMED_BY: Mapping[Kind, str] = {FlowRun: "run", SessionAnswer: "session", FileAnswer: "file"}
 """Documents whose ID a path's variable names."""
 _REFERENCE = "/api/v1/flow/"
-_KEYS = [{"bearer": []}, {"header": []}]
+_BYTES = "application/octet-stream"
+_WAYS = ("bearer", "header")
+"""The ways to send a key, by the names of their schemes."""
 
 
 def describe(routes: Iterable[Route]) -> dict[str, Any]:
@@ -194,14 +196,14 @@ class _Described:
             "parameters": [_parameter(each) for each in (*variables, *route.asks)],
             "requestBody": self._body(route.takes) if route.takes else None,
             "responses": self._responses(),
-            "security": [] if route.open else _KEYS,
+            "security": [] if route.scope is None else [{way: [str(route.scope)]} for way in _WAYS],
         }
         return Operation(**{name: value for name, value in says.items() if value is not None})
 
     def _body(self, takes: Body) -> RequestBody:
         content = {JSON: self._of(takes.document, "validation")} if takes.document else {ANYTHING: MediaType()}
         if takes.form:
-            file = {"type": "object", "properties": {"file": {"type": "string", "contentMediaType": ANYTHING}}}
+            file = {"type": "object", "properties": {"file": {"type": "string", "contentMediaType": _BYTES}}}
             content["multipart/form-data"] = _media({**file, "required": ["file"]})
         return RequestBody(required=takes.required, content=content)
 
@@ -231,12 +233,7 @@ class _Described:
         elif answer.document:
             yield JSON, self._of(answer.document, "serialization")
         if answer.stream:
-            # What one event's data is has no place of its own before OpenAPI 3.2.
-            event = Schema(type="string", contentMediaType=JSON)  # type: ignore[call-arg]
-            yield (
-                STREAM,
-                MediaType.model_validate({"schema": event, "x-event": self._schemas[answer.stream, "serialization"]}),
-            )
+            yield STREAM, _media(_event(self._schemas[answer.stream, "serialization"]))
         if answer.media:
             yield answer.media, MediaType()
 
@@ -253,6 +250,13 @@ class _Described:
                         route.operation,
                         Link(operationId=route.operation, parameters={variable: "$response.body#/ID"}),
                     )
+
+
+def _event(data: JsonSchemaValue) -> JsonSchemaValue:
+    """One event of a stream: before OpenAPI 3.2 a stream's schema is commonly that of each of its events."""
+    text = {"type": "string"}
+    told = {"id": text, "event": text, "data": {**text, "contentMediaType": JSON, "contentSchema": data}}
+    return {"type": "object", "properties": told, "required": list(told)}
 
 
 def _parameter(asked: Asked) -> Parameter:

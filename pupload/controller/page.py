@@ -95,6 +95,8 @@ def _operation(body: Element, method: str, path: str, operation: Json, descripti
     _add(summary, "code", path)
     _add(summary, "span", operation["summary"])
     inside = _add(details, "div")
+    if operation["security"]:
+        _add(_add(inside, "p", "A key needs "), "code", *operation["security"][0]["bearer"])
     _parameters(inside, operation)
     _body(inside, operation)
     _answers(inside, operation, description)
@@ -128,7 +130,7 @@ def _answers(inside: Element, operation: Json, description: Json) -> None:
             kind = _add(kinds, "div")
             _add(kind, "code", media)
             kind[-1].tail = " "
-            _type(kind, content.get("x-event") or content.get("schema", {}))
+            _type(kind, content.get("schema", {}))
 
 
 def _table(parent: Element, caption: str) -> Element:
@@ -183,6 +185,9 @@ def _type(parent: Element, schema: Json) -> None:
         case {"$ref": str() as ref}:
             name = ref.rpartition("/")[2]
             _add(parent, "a", name, href=f"#{name}")
+        case {"properties": {"data": {"contentSchema": dict() as told}}}:
+            _text(parent, "each with ")
+            _type(parent, told)
         case {"anyOf": list() as kinds}:
             for place, kind in enumerate(kinds):
                 if place:

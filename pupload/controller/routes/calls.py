@@ -172,7 +172,7 @@ STREAMED = {200: Answer("The run's events, until it is over.", stream=RunEvent, 
 
 def three_ways(path: str, begin: Beginner, takes: Body, does: str, name: str) -> list[Route]:
     """The routes to have what `begin` begins at once, waited for, and streamed."""
-    way = partial(post, takes=takes, refuses=(402, 409, 410), scope=CREATE)
+    way = partial(post, takes=takes, refuses=(402, 404, 409, 410), scope=CREATE)
     sync, stream = (REPEATED, *WAITING), (REPEATED, *TYPES)
     return [
         way(path, at_once(begin), f"{does}: at once.", AT_ONCE, asks=(REPEATED,), name=name),

@@ -61,6 +61,12 @@ def test_what_asks_for_a_key_tells_of_refused_keys(description: Json) -> None:
         assert bool(each["security"]) == ({"401", "403", "429"} <= each["responses"].keys())
 
 
+def test_each_route_tells_the_scope_that_it_needs(description: Json) -> None:
+    told = {(m.upper(), path): each for path, ms in description["paths"].items() for m, each in ms.items()}
+    for route in (each for each in ROUTES if isinstance(each, Route) and each.scope):
+        assert told[route.method, route.path]["security"] == [{"bearer": [route.scope]}, {"header": [route.scope]}]
+
+
 def test_members_are_named_as_they_are_written(description: Json) -> None:
     assert {"CallbackURL", "OnlyNodes", "SessionID"} <= description["components"]["schemas"]["RunRequest"][
         "properties"
@@ -100,7 +106,7 @@ def test_what_the_description_says_is_text_on_the_page(description: Json) -> Non
 
 def test_a_variable_that_nobody_explained_is_noticed() -> None:
     with pytest.raises(KeyError):
-        describe([Route("GET", "/{unheard}", _nowhere, "", {})])
+        describe([Route("GET", "/{unheard}", _nowhere, "", {}, open=True)])
 
 
 async def _nowhere(request: Any) -> Any:
