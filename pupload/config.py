@@ -274,6 +274,12 @@ class WorkerConfig(_Settings):
     allow_user: bool = Field(default=False, description="let defs choose the uid of their containers, never root")
     url_allow: tuple[str, ...] = Field(default=(), description=_URL_ALLOW)
 
+    @model_validator(mode="after")
+    def _marks(self) -> Self:
+        if self.image_low is not None and (self.image_high is None or self.image_low >= self.image_high):
+            raise ValueError("image_low must be below image_high, or every look would find something to remove")
+        return self
+
 
 C = TypeVar("C", ControllerConfig, WorkerConfig)
 

@@ -1,6 +1,7 @@
 """Exact images: what a reference means today, so that a published version means it for ever."""
 
 import asyncio
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,16 +13,22 @@ from pupload.flow.nodedef import NodeDef
 if TYPE_CHECKING:
     from pupload.containers.docker import Engine
 
+_OWN_ID = re.compile(r"sha256:[0-9a-f]{64}")
 _LONGEST_S = 5.0
 """The engine, and a registry through it, may take so long for an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundImages:
-    """The exact image of each reference that has one, and a warning for each that has none."""
+    """The exact image of each reference that has one, and why it is not known for each that has none."""
 
     images: dict[str, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    unknown: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a published version says of those that are not known."""
+        return [_warning(reference, why) for reference, why in self.unknown.items()]
 
 
 class Digests:
@@ -30,19 +37,22 @@ class Digests:
     def __init__(self, config: ControllerConfig) -> None:
         self._enabled, self._host = config.pin_images, config.docker_host
 
-    async def find(self, references: Collection[str]) -> FoundImages:
-        """What each reference means now. Nothing here fails: what cannot be found out is a warning."""
+    async def find(self, references: Collection[str], *, always: bool = False) -> FoundImages:
+        """What each reference means now, `always` also where the settings ask for no exact images.
+
+        Nothing here fails: what cannot be found out is unknown.
+        """
         # What names its content already needs no engine.
-        open_ones = [each for each in references if "@" not in each]
-        if not self._enabled or not open_ones:
+        open_ones = [each for each in references if "@" not in each and not _OWN_ID.fullmatch(each)]
+        if not (self._enabled or always) or not open_ones:
             return FoundImages()
         try:
             async with asyncio.timeout(_LONGEST_S):
                 engine = await self._connect()
         except TimeoutError:
-            return FoundImages(warnings=[_warning(each, f"no answer in {_LONGEST_S:g} s") for each in open_ones])
+            return FoundImages(unknown=dict.fromkeys(open_ones, f"no answer in {_LONGEST_S:g} s"))
         except PuploadError as error:
-            return FoundImages(warnings=[_warning(each, str(error)) for each in open_ones])
+            return FoundImages(unknown=dict.fromkeys(open_ones, str(error)))
         try:
             answers = await asyncio.gather(*(_exact(engine, each) for each in open_ones))
         finally:
@@ -50,7 +60,7 @@ class Digests:
         found = dict(zip(open_ones, answers, strict=True))
         return FoundImages(
             {name: image for name, image in found.items() if isinstance(image, str)},
-            [_warning(name, str(image)) for name, image in found.items() if not isinstance(image, str)],
+            {name: str(image) for name, image in found.items() if not isinstance(image, str)},
         )
 
     async def _connect(self) -> "Engine":

@@ -2,31 +2,29 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 
 import asyncpg
 
 from pupload.answers.flows import FlowVersionAnswer, FlowVersionPage, FlowVersionSummary
-from pupload.controller.digests import Digests, exact
+from pupload.controller.digests import FoundImages, exact
 from pupload.controller.documents import KeptDocuments, keep
 from pupload.controller.flows import DRAFT, Flows, no_such_flow, no_such_version
 from pupload.controller.secrets import SecretBox
 from pupload.controller.submission import Definition
+from pupload.controller.supply import Supply, Used, images_used
 from pupload.db.pool import Connection, Database
 from pupload.db.sql import SQL
 from pupload.errors import Conflict, InvalidFlow
 from pupload.flow.callee import Callees, exact_reference, pinned
-from pupload.flow.model import Flow
-from pupload.flow.nodedef import NodeDef
 from pupload.flow.rules.rule import Severity
 
 
 class Publishing:
     """Versions of flows."""
 
-    def __init__(self, database: Database, flows: Flows, digests: Digests, box: SecretBox) -> None:
-        self._database, self._flows, self._digests, self._box = database, flows, digests, box
+    def __init__(self, database: Database, flows: Flows, supply: Supply, box: SecretBox) -> None:
+        self._database, self._flows, self._supply, self._box = database, flows, supply, box
 
     async def publish(self, account: str, name: str) -> tuple[FlowVersionAnswer, bool]:
         """The version that holds the draft as it is now, and whether it is new.
@@ -41,7 +39,7 @@ class Publishing:
         _require_published(callees)
         draft = replace(draft, flow=pinned(draft.flow, callees)) if callees else draft
         callees = {exact_reference(callee): callee for callee in callees.values()}
-        found = await self._digests.find(_images_used(draft.flow, draft.defs))
+        found = await self._found(images_used(draft.flow, draft.defs))
         exactly = Definition(draft.flow, exact(draft.defs, found.images))
         digest = await asyncio.to_thread(self._flows.digest, exactly, callees)
         kept = keep(draft.flow, draft.defs, self._box)
@@ -59,6 +57,16 @@ class Publishing:
 
         n, fresh = await self._database.transact(write)
         return await self.version(account, name, n), fresh
+
+    async def _found(self, used: Used) -> FoundImages:
+        """The exact images of a version.
+
+        Errors: InvalidRequest for images that this server's rules refuse, by their names or by what these mean.
+        """
+        self._supply.require_allowed(used)
+        found = await self._supply.find(used)
+        self._supply.require_allowed({node: found.images.get(image, image) for node, image in used.items()})
+        return found
 
     async def _require_valid(self, account: str, draft: Definition) -> None:
         findings = await self._flows.findings(account, draft.flow, draft.defs)
@@ -130,12 +138,6 @@ def _require_published(callees: Callees) -> None:
     drafts = sorted(callee.name for callee in callees.values() if callee.version == DRAFT)
     if drafts:
         raise Conflict(f"it names the draft of flow {drafts[0]}, which may change; publish that", code="NAMES_DRAFT")
-
-
-def _images_used(flow: Flow, defs: Sequence[NodeDef]) -> list[str]:
-    uses = {node.uses for node in flow.nodes}
-    used = (each for each in defs if uses & {each.reference, f"{each.reference}@{each.version}"})
-    return sorted({each.image for each in used})
 
 
 def _summary(row: asyncpg.Record) -> dict[str, object]:

@@ -15,6 +15,7 @@ from pupload.controller.intake import Intake, NewInputs, Taken
 from pupload.controller.objects import upload_key
 from pupload.controller.preparation import Preparation, Prepared
 from pupload.controller.service import Beginning
+from pupload.controller.supply import Supply, images_of
 from pupload.controller.uploads import Uploads
 from pupload.controller.webhooks import callback_of
 from pupload.controller.workers import unservable
@@ -76,7 +77,10 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class _Accepted:
-    """A run that may be made. `idle` are the nodes that do not run; `attachments` are sealed URLs by name."""
+    """A run that may be made. `idle` are the nodes that do not run; `attachments` are sealed URLs by name.
+
+    `images` are exact images by name, where these must be known before the run.
+    """
 
     id: RunID
     start: Start
@@ -85,6 +89,7 @@ class _Accepted:
     idle: frozenset[NodeID]
     secrets: Mapping[str, str]
     attachments: Mapping[str, bytes]
+    images: Mapping[str, str]
 
 
 class Submission:
@@ -96,6 +101,7 @@ class Submission:
         self._uploads, self._intake, self._accounts, self._named = uploads, intake, accounts, named
         self._preparation = Preparation(ground.config, ground.tiers)
         self._attachments = Attachments(ground.config, ground.web, ground.box)
+        self._supply = Supply(ground.config)
 
     async def start(self, start: Start) -> RunID:
         """The id of the run, stored before this returns. Nothing is stored of a request that does not pass.
@@ -141,6 +147,8 @@ class Submission:
         _require_runnable(prepared.plan, egress=self._config.allow_egress)
         self._room(start).require(len(prepared.plan.nodes))
         idle = _idle(prepared.plan, start, prepared.only)
+        used = images_of(prepared.plan, idle)
+        self._supply.require_allowed(used)
         _require_message(start, prepared, idle)
         plan = replace(
             prepared.plan,
@@ -154,7 +162,8 @@ class Submission:
         await self._accounts.require(start.account, plan)
         await self._require_stores(plan, secrets)
         plan, attachments = self._attachments.accept(plan, start.request.attachments)
-        return _Accepted(new_run_id(), start, prepared, plan, idle, secrets, attachments)
+        images = await self._supply.settled(used)
+        return _Accepted(new_run_id(), start, prepared, plan, idle, secrets, attachments, images)
 
     async def _take(self, accepted: _Accepted) -> Taken:
         plan, secrets, start = accepted.plan, accepted.secrets, accepted.start
@@ -186,6 +195,7 @@ class Submission:
             budget=start.request.budget,
             intakes=taken.stored,
             attachments=accepted.attachments,
+            images=accepted.images,
             room=self._room(start),
         )
 

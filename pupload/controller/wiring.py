@@ -12,7 +12,6 @@ from pupload.controller.chores import Chores
 from pupload.controller.chores import follow as queue_chores
 from pupload.controller.claims import Claims
 from pupload.controller.delivery import Delivery
-from pupload.controller.digests import Digests
 from pupload.controller.evaluations import Evaluations
 from pupload.controller.files import Files
 from pupload.controller.flows import Flows
@@ -39,6 +38,7 @@ from pupload.controller.state import Parts
 from pupload.controller.steps import Steps
 from pupload.controller.stores import Stores
 from pupload.controller.submission import Submission
+from pupload.controller.supply import Supply
 from pupload.controller.tools import Tools
 from pupload.controller.trace import Traces
 from pupload.controller.uploads import Uploads
@@ -80,12 +80,13 @@ def wire(config: ControllerConfig, database: Database, stores: Mapping[str, Stor
     prices = Prices(config, tiers)
     box = secret_box(config)
     service = Service(database, _followers(prices))
+    allowed = read_allowed(config.url_allow)
     ground = Ground(
         config=config,
         service=service,
-        stores=Stores(stores, database, service.plans, box),
+        stores=Stores(stores, database, service.plans, box, allowed),
         signals=Signals(database.dsn, enabled=config.notifications),
-        web=Web(read_allowed(config.url_allow), Patience(post_s=_POST_S)),
+        web=Web(allowed, Patience(post_s=_POST_S)),
         box=box,
         tiers=tiers,
         limits=Limits(config),
@@ -170,7 +171,7 @@ def _parts(ground: Ground, accounts: Accounts, incoming: _Incoming) -> Parts:
             *_every(30 * config.reconcile_s, incoming.files.hoarders),
         ],
         flows=flows,
-        publishing=Publishing(database, flows, Digests(config), ground.box),
+        publishing=Publishing(database, flows, Supply(config), ground.box),
         nodedefs=nodedefs,
         chores=begin.chores,
         evaluations=begin.evaluations,

@@ -54,6 +54,7 @@ class NewRun:
     `documents` and `request` are the JSON of what was posted, without secrets; `echo` is the part of it that every
     answer repeats. `root` is the run that all of this began with, "" for the run itself. `intakes` is how many given
     inputs were stored for it, `attachments` are encrypted URLs by name, `room` is what the account may have.
+    `images` are exact images by the names that mean them, where that is settled already.
     """
 
     id: RunID
@@ -77,6 +78,7 @@ class NewRun:
     budget: float | None = None
     intakes: int = 0
     attachments: Mapping[str, bytes] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
     room: Room = NO_LIMIT
 
 
@@ -106,6 +108,8 @@ async def insert_run(connection: Connection, new: NewRun, run: Run) -> LockedRun
     await _insert_uploads(connection, new)
     if new.secrets:
         await connection.execute(SQL["insert_store_secrets"], new.id, list(new.secrets), list(new.secrets.values()))
+    if new.images:
+        await connection.execute(SQL["insert_images"], new.id, list(new.images), list(new.images.values()))
     return await lock_run(connection, new.id)
 
 

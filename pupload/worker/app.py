@@ -8,9 +8,12 @@ import os
 import secrets
 import signal
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from pathlib import Path
 
 from pupload.config import WorkerConfig
 from pupload.containers import janitor, probe
+from pupload.containers.cleaning import Cleaning, Marks, in_use_of
 from pupload.containers.docker import Engine
 from pupload.containers.images import Images
 from pupload.containers.shelf import Shelf
@@ -45,19 +48,21 @@ async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
         stack.push_async_callback(images.close)
         control = Control(config.controller_url, config.worker_token.get_secret_value())
         stack.push_async_callback(control.close)
-        transfers = Transfers()
+        allowed = read_allowed(config.url_allow)
+        transfers = Transfers(allowed=allowed)
         stack.push_async_callback(transfers.close)
         shop = Shop(
             config=config,
             instance=instance,
             engine=engine,
             images=images,
+            cleaning=_cleaning(config, engine, images),
             control=control,
             transfers=transfers,
             starts=asyncio.Semaphore(config.starts or 2 * engine.info.cores),
             mounts=await _mounts(config, engine, instance),
             owner=_owner(config),
-            web=Web(read_allowed(config.url_allow), Patience(total_s=config.transfer_timeout_s)),
+            web=Web(allowed, Patience(total_s=config.transfer_timeout_s)),
         )
         yield Worker(shop, ledger)
 
@@ -65,6 +70,18 @@ async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
 def _most_containers(config: WorkerConfig) -> int:
     cores = config.cpu or os.cpu_count() or 1
     return max(4, int(cores * config.cpu_overcommit))
+
+
+def _cleaning(config: WorkerConfig, engine: Engine, images: Images) -> Cleaning:
+    """Errors: InvalidConfig for marks on a disk that cannot be seen from here."""
+    folder, high = engine.info.folder, config.image_high
+    if high is None:
+        return Cleaning(engine, images, None, lambda: 0.0)
+    if not folder or not Path(folder).is_dir():
+        where = folder or "on another machine"
+        raise InvalidConfig(f"image_high: the engine's folder ({where}) cannot be seen here; mount it, or unset this")
+    low = 0.9 * high if config.image_low is None else config.image_low
+    return Cleaning(engine, images, Marks(high, low), partial(in_use_of, folder))
 
 
 def _owner(config: WorkerConfig) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 from pupload.containers import janitor
+from pupload.containers.docker import Refused
 from pupload.errors import Conflict, ControllerUnavailable, EngineUnavailable, LostLease, NotFound
 from pupload.failpoints import reach
 from pupload.protocol import Assignment, AttemptRef, Beat, BeatAnswer, Claim, Finish, Hello, Outcome, Welcome
@@ -328,7 +329,8 @@ class Worker:
         config = self._shop.config
         try:
             await janitor.sweep(self._shop.engine, config.worker_name, config.work_dir, self._names)
-        except EngineUnavailable as error:
+            await self._shop.cleaning.look()
+        except (EngineUnavailable, Refused, OSError) as error:
             log.warning("the janitor could not look: %s", error)
 
 

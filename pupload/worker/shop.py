@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pupload.config import WorkerConfig
+from pupload.containers.cleaning import Cleaning
 from pupload.containers.docker import Engine
 from pupload.containers.images import Image, Images
 from pupload.containers.logs import Log
@@ -34,6 +35,7 @@ class Shop:
     instance: str
     engine: Engine
     images: Images
+    cleaning: Cleaning
     control: Control
     transfers: Transfers
     starts: asyncio.Semaphore
