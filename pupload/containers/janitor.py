@@ -1,9 +1,12 @@
 """What attempts of this worker have left behind, removed: by our labels and our directory only, never by a prune."""
 
 import asyncio
+import contextlib
 import hashlib
+import itertools
 import logging
-import shutil
+import os
+import secrets
 from collections.abc import Awaitable, Collection
 from pathlib import Path
 
@@ -60,14 +63,35 @@ def _entries(work_dir: Path) -> list[Path]:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove `path` and all in it, also what a program has left without permissions; one that is gone is fine."""
+    """Remove `path` and all in it, also what a program has left without permissions; one that is gone is fine.
 
-    def open_up(_call: object, blocked: str, _error: object) -> None:
-        parent = Path(blocked).parent
-        for folder in (parent, Path(blocked)):
-            if folder.is_dir() and not folder.is_symlink():
-                folder.chmod(0o700)
+    Folders are moved up before they are emptied: a program may nest them deeper than a path can say, or a stack hold.
+    """
+    mark, numbers = secrets.token_hex(8), itertools.count()
+    waiting = [path]
+    while waiting:
+        folder = waiting.pop()
+        for inner in _emptied(folder):
+            moved = path / f"{mark}-{next(numbers)}"
+            inner.rename(moved)
+            waiting.append(moved)
+        if folder != path:
+            folder.rmdir()
+    with contextlib.suppress(FileNotFoundError):
+        path.rmdir()
 
-    shutil.rmtree(path, onerror=open_up)
-    if path.exists():
-        shutil.rmtree(path)
+
+def _emptied(folder: Path) -> list[Path]:
+    """The folders in `folder`, which holds nothing else any more; each may be moved."""
+    try:
+        folder.chmod(0o700)
+        inside = list(os.scandir(folder))
+    except FileNotFoundError:
+        return []
+    folders = [Path(entry.path) for entry in inside if entry.is_dir(follow_symlinks=False)]
+    for entry in inside:
+        if not entry.is_dir(follow_symlinks=False):
+            Path(entry.path).unlink()
+    for inner in folders:
+        inner.chmod(0o700)
+    return folders

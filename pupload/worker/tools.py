@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pupload.containers.archive import fetch_file, send_sheets
-from pupload.containers.docker import ContainerState, Refused
+from pupload.containers.docker import ContainerState
 from pupload.containers.spec import FILES_DIR, Sheet
 from pupload.flow.plan import Reason
 from pupload.protocol import Assignment, ToolSheet
@@ -89,18 +89,14 @@ async def read_calls(shop: Shop, attempt: Attempt) -> str:
 async def _hand_out(shop: Shop, attempt: Attempt, place: WorkDir) -> None:
     target = place.asked / CALLS
     target.unlink()
-    try:
-        await fetch_file(
-            shop.engine,
-            attempt.container,
-            f"{FILES_DIR}/{CALLS}",
-            target=target,
-            limit_bytes=MAX_CALLS_BYTES,
-            within_s=shop.config.transfer_timeout_s,
-        )
-    except Refused as refused:
-        if refused.status != 404:
-            raise
+    await fetch_file(
+        shop.engine,
+        attempt.container,
+        f"{FILES_DIR}/{CALLS}",
+        target=target,
+        limit_bytes=MAX_CALLS_BYTES,
+        within_s=shop.config.transfer_timeout_s,
+    )
 
 
 def _read(place: WorkDir, exit_code: int | None) -> str:

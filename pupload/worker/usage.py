@@ -1,5 +1,6 @@
 """What a running program has written, looked at while it runs: no quota holds it back."""
 
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,7 +27,8 @@ def beyond(written: Iterable[Path], limit_bytes: int, max_entries: int = MAX_ENT
                         return f"more than {limit_bytes} bytes"
                     if entries > max_entries:
                         return f"more than {max_entries} files"
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return "folders in folders, deeper than a path can say"
             # The program may remove what is being looked at.
-            continue
     return ""

@@ -96,3 +96,11 @@ def test_a_directory_left_by_an_older_try_of_that_name_is_replaced(tmp_path: Pat
     owner = (os.geteuid(), os.getegid())
     (make_work_dir(tmp_path, "a", owner).outputs / "old").write_text("x")
     assert list(make_work_dir(tmp_path, "a", owner).outputs.iterdir()) == []
+
+
+async def test_a_file_that_grows_is_uploaded_as_it_was_checked(place: WorkDir) -> None:
+    (place.outputs / "out").write_bytes(b"x" * 2 * MB)
+    with opened(place, [an_output("out")]) as (output,):
+        with (place.outputs / "out").open("ab") as file:
+            file.write(b"secret")
+        assert b"".join([piece async for piece in output.source.pieces()]) == b"x" * 2 * MB

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from pupload.containers.janitor import remove_tree
 from pupload.worker.usage import beyond
+from tests.support.nests import nested
 
 pytestmark = pytest.mark.unit
 
@@ -45,3 +47,11 @@ def test_many_files_are_too_much_too(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_gone_or_closed_is_passed_over(tmp_path: Path) -> None:
     assert beyond([tmp_path / "gone"], MB) == ""
+
+
+def test_folders_deeper_than_a_path_can_say_are_too_much(tmp_path: Path) -> None:
+    nested(tmp_path, 3000)
+    try:
+        assert beyond([tmp_path], 1024 * MB) == "folders in folders, deeper than a path can say"
+    finally:
+        remove_tree(tmp_path)
