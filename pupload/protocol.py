@@ -69,13 +69,17 @@ class Claim(Document):
 
 
 class ObjectRef(Document):
-    """An object to fetch. `sha256` is "" where nobody has read the bytes yet; `etag` must match where it is not ""."""
+    """An object to fetch. `sha256` is "" where nobody has read the bytes yet; `etag` must match where it is not "".
+
+    `foreign`: in a store that a flow named, so that it must be looked at where its address leads.
+    """
 
     url: str
     size_bytes: int
     sha256: str = ""
     etag: str = ""
     content_type: str = ""
+    foreign: bool = False
 
 
 class InputSpec(Document):
@@ -234,12 +238,13 @@ class Sign(Document):
 
 
 class SignedPut(Document):
-    """A PUT that the store accepts, with exactly these headers."""
+    """A PUT that the store accepts, with exactly these headers. `foreign` as of `ObjectRef`."""
 
     edge: str
     url: str
     headers: dict[str, str]
     key: str
+    foreign: bool = False
 
 
 class SignedGet(Document):

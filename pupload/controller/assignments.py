@@ -93,6 +93,7 @@ class Assignments:
             sha256=artifact.sha256,
             etag=artifact.etag,
             content_type=artifact.content_type,
+            foreign=store.foreign,
         )
 
 

@@ -242,7 +242,7 @@ def _signed_put(store: Store, sign: Sign, wish: PutWish, key: str) -> SignedPut:
         md5=wish.md5,
         content_type=wish.content_type,
     )
-    return SignedPut(edge=wish.edge, url=signed.url, headers=dict(signed.headers), key=key)
+    return SignedPut(edge=wish.edge, url=signed.url, headers=dict(signed.headers), key=key, foreign=store.foreign)
 
 
 async def _record_lines(connection: Connection, lines: Lines) -> None:

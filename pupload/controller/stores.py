@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from pupload.controller.plans import PlanCache
 from pupload.controller.secrets import SecretBox
@@ -15,6 +16,8 @@ from pupload.flow.plan import StorePlan
 from pupload.run.state import Artifact, RunID
 from pupload.stores.base import Store
 from pupload.stores.open import declared, open_store
+from pupload.web.addresses import Allowed
+from pupload.web.urls import check_store
 
 _MOST_DECLARED = 256
 
@@ -22,8 +25,11 @@ _MOST_DECLARED = 256
 class Stores:
     """Server stores for ever; stores declared in flows as long as they are among the last used."""
 
-    def __init__(self, server: Mapping[str, Store], database: Database, plans: PlanCache, box: SecretBox) -> None:
+    def __init__(
+        self, server: Mapping[str, Store], database: Database, plans: PlanCache, box: SecretBox, allowed: Allowed
+    ) -> None:
         self._server = dict(server)
+        self._guard = partial(check_store, allowed=allowed)
         self._declared: dict[tuple[StorePlan, str], Store] = {}
         self._database, self._plans, self._box = database, plans, box
 
@@ -48,7 +54,7 @@ class Stores:
         """The store that a flow declares itself."""
         known = self._declared.get((plan, secret))
         if known is None:
-            opened = await asyncio.to_thread(open_store, declared(plan, secret))
+            opened = await asyncio.to_thread(open_store, declared(plan, secret, self._guard))
             known = self._declared.setdefault((plan, secret), opened)
         if len(self._declared) > _MOST_DECLARED:
             await self._declared.pop(next(iter(self._declared))).close()

@@ -249,7 +249,9 @@ def _stores(flow: Flow) -> Iterator[StorePlan]:
 
 def _digest(plan: Plan, flow: Flow) -> str:
     parameters = [parameter.wire() for parameter in flow.parameters]
-    return hashlib.sha256(dump_plan(plan) + json.dumps(parameters, sort_keys=True).encode()).hexdigest()
+    # Digests are older than the account, which is no part of a definition.
+    definition = dump_plan(plan, without={"account"})
+    return hashlib.sha256(definition + json.dumps(parameters, sort_keys=True).encode()).hexdigest()
 
 
 def _require_safe_keys(plan: Plan) -> None:
@@ -257,11 +259,11 @@ def _require_safe_keys(plan: Plan) -> None:
 
     Values that are not known yet are long, and as harmless as they will be.
     """
-    later = dict.fromkeys(keys.VARIABLES, "x" * 64) | {"FLOW_NAME": plan.name}
+    later = dict.fromkeys(keys.VARIABLES, "x" * 64) | dict.fromkeys(keys.DIGITS, "0" * 64) | {"FLOW_NAME": plan.name}
     given = {f"PARAM.{name}": value for name, value in plan.parameters.items()}
     for edge in plan.edges.values():
         if edge.key is not None:
-            keys.render_key(edge.key, later | given | {"EDGE": edge.name})
+            keys.render_key(edge.key, later | given | {"EDGE": edge.name, "NODE_ID": edge.producer or keys.NO_NODE})
 
 
 def _filled(plan: Plan, values: Mapping[str, str]) -> Plan:

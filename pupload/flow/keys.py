@@ -12,6 +12,8 @@ from pupload.errors import InvalidRequest
 
 UNIQUE = frozenset({"RUN_ID", "UUID"})
 """A key with one of these is never that of another run."""
+DIGITS = frozenset({"ATTEMPT", "YEAR", "MONTH", "DAY"})
+"""Digits only, which are not known before a run begins."""
 STATIC = frozenset({"FLOW_NAME", "EDGE"})
 """Beside parameters, the only variables whose value is known before a run begins."""
 VARIABLES = UNIQUE | STATIC | {"NODE_ID", "ATTEMPT", "TIMESTAMP", "DATE", "YEAR", "MONTH", "DAY", "SESSION_ID"}
@@ -26,6 +28,8 @@ NO_NODE = "upload"
 """`NODE_ID` of an object that no node makes."""
 NO_SESSION = "none"
 
+_RUN = re.compile(r"run_[0-9a-f]+", re.IGNORECASE)
+"""What may be a run's id, or may become one with a digit or two more."""
 _NAME = r"PARAM\.[A-Za-z_][A-Za-z0-9_-]*|[A-Za-z_][A-Za-z0-9_]*"
 _BARE_NAME = r"PARAM\.[A-Za-z_][A-Za-z0-9_]*|[A-Za-z_][A-Za-z0-9_]*"
 _TOKEN = re.compile(rf"\$(?:(?P<dollar>\$)|\{{(?P<braced>{_NAME})\}}|(?P<bare>{_BARE_NAME})|(?P<bad>))")
@@ -59,7 +63,7 @@ def render_key(template: str, values: Mapping[str, str]) -> str:
         return values[name]
 
     key = _TOKEN.sub(replaced, template)
-    problem = key_problem(key)
+    problem = key_problem(key) or _others_problem(key, values.get("RUN_ID", ""))
     if problem:
         raise InvalidRequest(f"the key {key[:200]!r} of template {template[:200]!r} is not allowed: {problem}")
     return key
@@ -108,6 +112,14 @@ def key_problem(key: str) -> str:
     return next((problem for part in key.split("/") if (problem := _segment_problem(part))), "")
 
 
+def _others_problem(key: str, run_id: str) -> str:
+    """What makes `key` another run's: a run keeps its objects under its own id, and nobody else may name them."""
+    first = key.partition("/")[0]
+    if first != run_id and _RUN.fullmatch(first):
+        return "a key that begins with the id of a run is that run's own; begin it otherwise, or with ${RUN_ID}"
+    return ""
+
+
 def _segment_problem(segment: str) -> str:
     if not segment:
         return "it begins or ends with a slash, or has two in a row"
@@ -131,4 +143,5 @@ def read_template(template: str) -> Template:
     if unfinished:
         return Template(frozenset(variables), "a dollar begins ${NAME}, $NAME or, for itself, is written $$")
     # Every variable stands for one harmless character here, so only the written parts are judged.
-    return Template(frozenset(variables), key_problem(_TOKEN.sub("x", template)))
+    written = _TOKEN.sub(lambda token: "0" if (token["braced"] or token["bare"]) in DIGITS else "x", template)
+    return Template(frozenset(variables), key_problem(written) or _others_problem(written, ""))

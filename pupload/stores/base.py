@@ -1,9 +1,12 @@
 """What a store is: a bucket in a server that speaks S3, seen through one Protocol with three implementations."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
+
+Guard = Callable[[str, str, int], None]
+"""Returns when a connection may be made for this host, to this address of it on this port; else raises one of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,8 @@ class SignedRequest:
 class StoreAddress:
     """Where a store is and with which keys; the neutral value behind configured and declared stores.
 
-    `endpoint` and `public_endpoint` are `host[:port]`; with a scheme of their own, `secure` is not asked.
+    `endpoint` and `public_endpoint` are `host[:port]`; with a scheme of their own, `secure` is not asked. A `guard` is
+    asked before each connection; a store of the configuration is trusted, and has none.
     """
 
     name: str
@@ -49,6 +53,7 @@ class StoreAddress:
     public_endpoint: str | None = None
     location: str = "us-east-1"
     secure: bool = True
+    guard: Guard | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +78,16 @@ class Store(Protocol):
     """One bucket.
 
     Errors: every coroutine raises StoreUnavailable where the server does not answer or fails, Forbidden where it
-    refuses the keys, NotFound where there is no such bucket or object. No message holds a signed URL.
+    refuses the keys or the guard the address, NotFound where there is no such bucket or object. No message holds a
+    signed URL.
     """
 
     name: str
+
+    @property
+    def foreign(self) -> bool:
+        """True for a store that a flow named: whoever connects to it must look where that leads."""
+        ...
 
     async def check(self) -> None:
         """Returns when the bucket is there and the keys may use it."""

@@ -11,6 +11,7 @@ import botocore.session
 from botocore.config import Config
 
 from pupload.stores.base import StoreAddress
+from pupload.stores.guarding import guard_client
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -71,6 +72,8 @@ class Clients:
             config=_config(read_s),
         )
         client.meta.events.register("before-sign.s3.DeleteObjects", _add_md5)
+        if self._address.guard is not None:
+            guard_client(client, self._address.guard)
         return client
 
 

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
-from pupload.errors import Defect, Forbidden, NotFound, PuploadError, StoreUnavailable
+from pupload.errors import Defect, Forbidden, InvalidRequest, NotFound, PuploadError, StoreUnavailable
 from pupload.stores.base import StoreAddress
 
 _PASSING = frozenset(
@@ -27,9 +27,25 @@ def translated(address: StoreAddress, about: str) -> Iterator[None]:
     except ClientError as error:
         raise refusal(address, about, status_of(error), str(error.response.get("Error", {}).get("Code", ""))) from error
     except (HTTPClientError, IncompleteReadError, BotoConnectionError) as error:
+        with refused_connections(address):
+            if isinstance(error.__context__, PuploadError):
+                raise error.__context__ from None
         raise unreachable(address, about, type(error).__name__) from error
     except BotoCoreError as error:
         raise Defect(f"store {address.name!r}: could not {about} ({type(error).__name__})") from error
+
+
+@contextmanager
+def refused_connections(address: StoreAddress) -> Iterator[None]:
+    """Turns the refusal of the address's guard into an error about the store."""
+    try:
+        yield
+    except InvalidRequest as error:
+        raise Forbidden(
+            f"store {address.name!r} at {address.endpoint} is not asked: {error}; name a store of the public internet, "
+            "or let the operator add it to url_allow",
+            code="STORE_NOT_ALLOWED",
+        ) from error
 
 
 def status_of(error: ClientError) -> int:

@@ -10,9 +10,10 @@ import urllib3
 from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
-from pupload.stores.base import StoreAddress
+from pupload.stores.base import Guard, StoreAddress
 from pupload.stores.clients import endpoint_url
-from pupload.stores.faults import refusal, unreachable
+from pupload.stores.faults import refusal, refused_connections, unreachable
+from pupload.stores.guarding import plain_pools
 from pupload.stores.hints import hints
 from pupload.stores.s3 import S3Store
 
@@ -36,12 +37,15 @@ class Notifications:
 
     def __init__(self, address: StoreAddress) -> None:
         self._address = address
-        self._connections = _OneAnswer()
+        self._connections = _OneAnswer(address.guard)
 
     def written(self) -> Iterator[str]:
         client = _client(self._address, self._connections)
         try:
-            with client.listen_bucket_notification(self._address.bucket, events=_EVENTS) as events:
+            with (
+                refused_connections(self._address),
+                client.listen_bucket_notification(self._address.bucket, events=_EVENTS) as events,
+            ):
                 for event in events:
                     yield from written_keys(event)
         except S3Error as error:
@@ -61,8 +65,10 @@ class _OneAnswer(urllib3.PoolManager):
     learns of it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, guard: Guard | None = None) -> None:
         super().__init__(timeout=_LIMITS, retries=False)
+        if guard is not None:
+            self.pool_classes_by_scheme = plain_pools(guard)
         self._answer: urllib3.BaseHTTPResponse | None = None
         self._ended = False
 

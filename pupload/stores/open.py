@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pupload.config import StoreSettings
 from pupload.errors import InvalidConfig
 from pupload.flow.plan import DEFAULT_STORE, StorePlan
-from pupload.stores.base import Store, StoreAddress
+from pupload.stores.base import Guard, Store, StoreAddress
 
 if TYPE_CHECKING:
     from pupload.stores.embedded import EmbeddedStore
@@ -28,7 +28,7 @@ def configured(settings: StoreSettings) -> StoreAddress:
     )
 
 
-def declared(plan: StorePlan, secret_key: str) -> StoreAddress:
+def declared(plan: StorePlan, secret_key: str, guard: Guard) -> StoreAddress:
     """The address of a store that a flow declares."""
     return StoreAddress(
         name=plan.name,
@@ -40,6 +40,7 @@ def declared(plan: StorePlan, secret_key: str) -> StoreAddress:
         secret_key=secret_key,
         location=plan.location,
         secure=plan.secure,
+        guard=guard,
     )
 
 

@@ -17,7 +17,14 @@ from botocore.exceptions import ClientError
 from pupload.errors import NotFound, StoreUnavailable, TooLarge
 from pupload.stores.base import Head, Multipart, Part, SignedRequest, StoreAddress
 from pupload.stores.clients import THREADS, Clients
-from pupload.stores.faults import missing_bucket, refusal, status_of, translated, unreachable
+from pupload.stores.faults import (
+    missing_bucket,
+    refusal,
+    refused_connections,
+    status_of,
+    translated,
+    unreachable,
+)
 from pupload.stores.saving import attachment
 from pupload.stores.upload import Uploads, WholeBody
 
@@ -52,8 +59,12 @@ class S3Store:
         self.address = address
         self._bucket = address.bucket
         self._clients = Clients(address)
-        self._uploads = Uploads()
+        self._uploads = Uploads(address.guard)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"store-{address.name}")
+
+    @property
+    def foreign(self) -> bool:
+        return self.address.guard is not None
 
     async def check(self) -> None:
         await self._run(self._clients.warm)
@@ -98,7 +109,8 @@ class S3Store:
         await self._run(self._clients.warm)
         request = self.sign_put(key, _UPLOAD_S, public=False, size_bytes=size_bytes, content_type=content_type)
         try:
-            status, code = await self._uploads.send(request, WholeBody(chunks, size_bytes))
+            with refused_connections(self.address):
+                status, code = await self._uploads.send(request, WholeBody(chunks, size_bytes))
         except (aiohttp.ClientError, TimeoutError) as error:
             # The client's words may hold the signed address: neither text nor cause goes on.
             raise unreachable(self.address, about, type(error).__name__) from None

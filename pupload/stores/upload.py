@@ -7,7 +7,8 @@ import aiohttp
 from yarl import URL
 
 from pupload.errors import Malformed
-from pupload.stores.base import SignedRequest
+from pupload.stores.base import Guard, SignedRequest
+from pupload.stores.guarding import guarded_sockets
 
 _CODE = re.compile(rb"<Code>(\w+)</Code>")
 _LIMITS = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=60)
@@ -49,9 +50,10 @@ class WholeBody:
 
 
 class Uploads:
-    """The connections that uploads go through, opened with the first of them."""
+    """The connections that uploads to one store go through, opened with the first of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, guard: Guard | None = None) -> None:
+        self._guard = guard
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, request: SignedRequest, body: WholeBody) -> tuple[int, str]:
@@ -59,11 +61,15 @@ class Uploads:
 
         Errors: aiohttp.ClientError and TimeoutError where the server does not answer; the body's own fault first.
         """
+        url = URL(request.url, encoded=True)
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=_LIMITS, auto_decompress=False)
+            sockets = guarded_sockets(url.raw_host or "", self._guard) if self._guard else None
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(socket_factory=sockets), timeout=_LIMITS, auto_decompress=False
+            )
         try:
             async with self._session.put(
-                URL(request.url, encoded=True), data=aiter(body), headers=request.headers, allow_redirects=False
+                url, data=aiter(body), headers=request.headers, allow_redirects=False
             ) as response:
                 return response.status, _code_in(await response.content.read(4096))
         except (aiohttp.ClientError, TimeoutError):

@@ -6,9 +6,10 @@ No text that leaves here holds a query: it may be what a presigned URL is secret
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import aiohttp
 from yarl import URL
@@ -115,21 +116,8 @@ class Web:
 
     def _session(self, url: URL) -> aiohttp.ClientSession:
         """A session for one request: a connection that is kept would be kept with what it was checked for."""
-
-        def connect_checked(address: aiohttp.AddrInfoType) -> socket.socket:
-            family, kind, protocol, _, place = address
-            check_address(url.raw_host or "", str(place[0]), int(place[1]), self.allowed)
-            return socket.socket(family, kind, protocol)
-
         return aiohttp.ClientSession(
-            # Without happy eyeballs an address that is refused ends the request, whatever else the name has.
-            connector=aiohttp.TCPConnector(
-                socket_factory=connect_checked,
-                resolver=Resolver(),
-                use_dns_cache=False,
-                happy_eyeballs_delay=None,
-                force_close=True,
-            ),
+            connector=checked_connector(url.raw_host or "", partial(check_address, allowed=self.allowed)),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=self.patience.connect_s, sock_read=self.patience.idle_s
             ),
@@ -138,6 +126,24 @@ class Web:
             auto_decompress=False,
             trust_env=False,
         )
+
+
+def checked_connector(host: str, check: Callable[[str, str, int], None]) -> aiohttp.TCPConnector:
+    """Connections to this host, each only to an address that `check` lets pass; none is kept."""
+
+    def connect_checked(address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, place = address
+        check(host, str(place[0]), int(place[1]))
+        return socket.socket(family, kind, protocol)
+
+    return aiohttp.TCPConnector(
+        socket_factory=connect_checked,
+        resolver=Resolver(),
+        use_dns_cache=False,
+        # Without happy eyeballs an address that is refused ends the request, whatever else the name has.
+        happy_eyeballs_delay=None,
+        force_close=True,
+    )
 
 
 def _fetched(url: URL, response: aiohttp.ClientResponse, limit_bytes: int, patience: Patience) -> Fetched:

@@ -9,6 +9,7 @@ from pupload.web.addresses import Allowed, address_allowed
 
 MAX_URL = 2048
 _PORTS = frozenset({80, 443})
+_FREE_PORTS = 1024
 _PLAIN = re.compile(r"[!-\[\]-~]+")
 _HOST = re.compile(r"[A-Za-z0-9_.-]{1,254}")
 _ENDS_IN_NUMBER = re.compile(r"(?:[^:]*\.)?(?:\d+|0[xX][0-9a-fA-F]*)\.?")
@@ -43,6 +44,17 @@ def check_address(host: str, address: str, port: int, allowed: Allowed) -> None:
     """
     if not (address_allowed(address) or allowed.has_address(address, port) or allowed.has_name(plain(host), port)):
         raise refused(f"{host} leads to an address that is not of the public internet")
+
+
+def check_store(host: str, address: str, port: int, allowed: Allowed) -> None:
+    """As `check_address`, for a store that a flow names: also on a port above the system's own, as MinIO has.
+
+    Errors: InvalidRequest `URI_NOT_ALLOWED`.
+    """
+    check_address(host, address, port, allowed)
+    named = allowed.has_name(plain(host), port) or allowed.has_address(address, port)
+    if port not in _PORTS and port < _FREE_PORTS and not named:
+        raise refused(f"{host}: port {port} is no store's; use 80, 443, or one from {_FREE_PORTS} on")
 
 
 def plain(host: str) -> str:

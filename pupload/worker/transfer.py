@@ -7,17 +7,22 @@ holds a URL.
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, TypeVar
 
 import aiohttp
+from yarl import URL
 
-from pupload.errors import PuploadError
+from pupload.errors import InvalidRequest, PuploadError
 from pupload.flow.digest import Digest
 from pupload.log import redact
 from pupload.protocol import ObjectRef, SignedPut
+from pupload.web.addresses import Allowed
+from pupload.web.guarded import NOTHING_BESIDES, checked_connector
+from pupload.web.urls import check_store
 from pupload.worker.control import pauses
 from pupload.worker.handover import Handover
 
@@ -48,24 +53,47 @@ class _Expired(_Passing):
     """The URL is not good any more."""
 
 
-class Transfers:
-    """Connections to stores, kept. `retry_for_s` bounds how long one object is tried in vain."""
+def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=IDLE_S),
+        read_bufsize=PIECE_BYTES,
+        auto_decompress=False,
+        skip_auto_headers=("Accept-Encoding", "User-Agent"),
+    )
 
-    def __init__(self, retry_for_s: float = RETRY_FOR_S) -> None:
+
+class Transfers:
+    """Connections to stores, kept; to those that flows named, made anew each time, and only to what is `allowed`.
+
+    `retry_for_s` bounds how long one object is tried in vain.
+    """
+
+    def __init__(self, retry_for_s: float = RETRY_FOR_S, allowed: Allowed = NOTHING_BESIDES) -> None:
         self._retry_for_s = retry_for_s
         self.handover = Handover()
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, limit_per_host=64, keepalive_timeout=30),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=IDLE_S),
-            read_bufsize=PIECE_BYTES,
-            auto_decompress=False,
-            skip_auto_headers=("Accept-Encoding", "User-Agent"),
-        )
+        self._check = partial(check_store, allowed=allowed)
+        self._session = _session(aiohttp.TCPConnector(limit=0, limit_per_host=64, keepalive_timeout=30))
 
     async def close(self) -> None:
         """Close the connections, and let go of what waits to be handed over."""
         self.handover.close()
         await self._session.close()
+
+    @asynccontextmanager
+    async def _asking(self, url: str, *, foreign: bool) -> AsyncIterator[aiohttp.ClientSession]:
+        """The session to ask for this URL: a checked one where a flow named the store.
+
+        Errors: TransferFailed.
+        """
+        if not foreign:
+            yield self._session
+            return
+        try:
+            async with _session(checked_connector(URL(url, encoded=True).raw_host or "", self._check)) as session:
+                yield session
+        except InvalidRequest as error:
+            raise TransferFailed(f"the store is not asked: {error}", final=True) from error
 
     async def fetch(self, content: ObjectRef, target: Path, renewed: Callable[[], Awaitable[str]]) -> Digest:
         """What was read, now in `target`, complete and checked.
@@ -137,7 +165,10 @@ class Transfers:
     async def _fetch(self, content: ObjectRef, url: str, target: Path) -> Digest:
         part = _Part(target)
         try:
-            async with self._session.get(url) as response:
+            async with (
+                self._asking(url, foreign=content.foreign) as session,
+                session.get(url, allow_redirects=not content.foreign) as response,
+            ):
                 await _check(response)
                 _same_object(content, response)
                 async for data in _gathered(response.content):
@@ -155,7 +186,12 @@ class Transfers:
     async def _put(self, content: "Source", signed: SignedPut) -> str:
         headers = {**signed.headers, "Content-Length": str(content.size_bytes)}
         try:
-            async with self._session.put(signed.url, data=content.pieces(), headers=headers) as response:
+            async with (
+                self._asking(signed.url, foreign=signed.foreign) as session,
+                session.put(
+                    signed.url, data=content.pieces(), headers=headers, allow_redirects=not signed.foreign
+                ) as response,
+            ):
                 await _check(response)
                 return response.headers.get("ETag", "").strip('"')
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.test_stores import declared
-from tests.support.s3_servers import an_rclone
+from tests.support.s3_servers import STRANGER, an_rclone
 from tests.support.shell_steps import a_request, a_step
 from tests.support.visitor import Json, Visitor
 
@@ -83,7 +83,7 @@ def test_an_artifact_whose_lifetime_is_over_is_made_again(visitor: Visitor) -> N
 
 
 def test_in_a_store_that_the_flow_brought(visitor: Visitor) -> None:
-    with an_rclone() as server:
+    with an_rclone(STRANGER) as server:
         flow = {"Stores": [declared(server.new_bucket())], "DefaultDataWell": {"Store": "other"}}
         run = visitor.complete(a_marking_chain("1", "2", **flow), e0=b"a")
         new = replay(visitor, run["ID"], From="n1")

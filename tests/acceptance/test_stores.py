@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from pupload.stores.base import StoreAddress
-from tests.support.s3_servers import S3Server, a_moto, an_rclone, free_port
+from tests.support.s3_servers import STRANGER, S3Server, a_moto, an_rclone, free_port
 from tests.support.shell_steps import Json, a_request, a_step
 from tests.support.system import System
 from tests.support.visitor import Visitor, put_url
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 @pytest.fixture(scope="module", params=["moto", "rclone"])
 def server(request: pytest.FixtureRequest) -> Iterator[S3Server]:
     """An S3 server that the system does not know."""
-    with a_moto() if request.param == "moto" else an_rclone() as server:
+    with a_moto(STRANGER) if request.param == "moto" else an_rclone(STRANGER) as server:
         yield server
 
 
@@ -57,7 +57,7 @@ def test_a_key_of_its_own_is_copied_by_the_store_itself(visitor: Visitor, server
 
 
 def test_clients_get_urls_for_the_public_endpoint(visitor: Visitor, server: S3Server) -> None:
-    public = server.endpoint.replace("127.0.0.1", "localhost")
+    public = server.endpoint.replace("127.0.0.2", "127.2")  # the same address, spelt otherwise
     store = declared(server.new_bucket(), PublicEndpoint=public)
     run = visitor.submit(a_request(Stores=[store], DefaultDataWell={"Store": "other"}))
     assert put_url(run, "in").startswith(f"http://{public}/")
@@ -98,7 +98,7 @@ def test_a_secret_in_a_flow_is_not_on_the_disk_as_it_is(visitor: Visitor, system
 
 def test_a_store_that_cannot_be_used_is_refused_before_any_run(visitor: Visitor, server: S3Server) -> None:
     good = server.new_bucket()
-    for params in ({"BucketName": "there-is-no-such-bucket"}, {"Endpoint": f"127.0.0.1:{free_port()}"}):
+    for params in ({"BucketName": "there-is-no-such-bucket"}, {"Endpoint": f"{STRANGER}:{free_port()}"}):
         request = a_request(Name="unfounded", Stores=[declared(good, **params)], DefaultDataWell={"Store": "other"})
         error = visitor.submit(request, status=400)["error"]
         assert error["Code"] == "STORE_UNUSABLE"

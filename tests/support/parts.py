@@ -32,6 +32,7 @@ class PaperStore:
     """A store of no bytes, for what only signs URLs and sweeps."""
 
     name = "default"
+    foreign = False
 
     def sign_get(self, key: str, expires_s: float, *, public: bool, download_name: str = "") -> str:
         return f"paper://{key}"

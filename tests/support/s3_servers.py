@@ -20,6 +20,8 @@ from pupload.stores.clients import Clients
 from pupload.stores.rclone import find_program
 
 ACCESS_KEY, SECRET_KEY = "tester", "a-secret-for-tests"
+STRANGER = "127.0.0.2"
+"""Where stores listen that flows bring: tests allow it, and 127.0.0.1 is as closed as ever."""
 _numbers = itertools.count(1)
 
 
@@ -44,45 +46,47 @@ class S3Server:
 
 
 @contextmanager
-def an_rclone() -> Iterator[S3Server]:
+def an_rclone(host: str = "127.0.0.1") -> Iterator[S3Server]:
     """rclone over a temporary folder, with the ETags that it gives by itself."""
     with tempfile.TemporaryDirectory(prefix="pup-rclone-") as folder:
         port = free_port()
-        command = [str(find_program()), "serve", "s3", "--addr", f"127.0.0.1:{port}", folder]
+        command = [str(find_program()), "serve", "s3", "--addr", f"{host}:{port}", folder]
         environment = {"RCLONE_AUTH_KEY": f'"{ACCESS_KEY},{SECRET_KEY}"', "RCLONE_CONFIG": ""}
-        with a_process(command, port, environment):
-            yield S3Server(f"127.0.0.1:{port}", strict=True)
+        with a_process(command, port, environment, host):
+            yield S3Server(f"{host}:{port}", strict=True)
 
 
 @contextmanager
-def a_moto() -> Iterator[S3Server]:
+def a_moto(host: str = "127.0.0.1") -> Iterator[S3Server]:
     """moto's server, which believes every signature."""
     port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with a_process(command, port, dict(os.environ)):
-        yield S3Server(f"127.0.0.1:{port}", strict=False)
+    command = [sys.executable, "-m", "moto.server", "-H", host, "-p", str(port)]
+    with a_process(command, port, dict(os.environ), host):
+        yield S3Server(f"{host}:{port}", strict=False)
 
 
 @contextmanager
-def a_process(command: Sequence[str], port: int, environment: dict[str, str]) -> Iterator[int]:
+def a_process(
+    command: Sequence[str], port: int, environment: dict[str, str], host: str = "127.0.0.1"
+) -> Iterator[int]:
     """The id of a process that listens on `port`; it ends with the block, and with us."""
     tethered = [sys.executable, tether.__file__, str(os.getpid()), *command]
     with subprocess.Popen(tethered, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            wait_for_server(port, process)
+            wait_for_server(port, process, host)
             yield process.pid
         finally:
             process.kill()
 
 
-def wait_for_server(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
+def wait_for_server(port: int, process: subprocess.Popen[bytes] | None = None, host: str = "127.0.0.1") -> None:
     """Returns when a server answers; a container's port takes connections before its program does."""
     ends_at = time.monotonic() + 30
     while time.monotonic() < ends_at:
         assert process is None or process.poll() is None, f"the server ended with {process.returncode}"
         with (
             contextlib.suppress(OSError, HTTPException),
-            closing(HTTPConnection("127.0.0.1", port, timeout=5)) as asked,
+            closing(HTTPConnection(host, port, timeout=5)) as asked,
         ):
             asked.request("GET", "/")
             asked.getresponse().read()

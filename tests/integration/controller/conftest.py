@@ -9,6 +9,7 @@ from pupload.stores.base import Store
 from pupload.stores.embedded import EmbeddedStore
 from tests.support.controller import ControllerUnderTest, a_controller
 from tests.support.leaks import tasks_of_ours
+from tests.support.s3_servers import STRANGER
 
 
 @pytest.fixture(params=[True, False], ids=["notified", "polling"])
@@ -32,6 +33,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 async def controller(
     database_dsn: str, store: Store, tmp_path: Path, notifications: bool
 ) -> AsyncIterator[ControllerUnderTest]:
-    """A controller."""
-    async with a_controller(database_dsn, store, tmp_path, notifications=notifications) as running:
+    """A controller. Strangers' stores listen where it may ask them."""
+    settings = {"notifications": notifications, "url_allow": (STRANGER,)}
+    async with a_controller(database_dsn, store, tmp_path, **settings) as running:
         yield running

@@ -7,13 +7,13 @@ import signal
 import pytest
 
 from tests.support.controller import REFERENCE, ControllerUnderTest
-from tests.support.s3_servers import an_rclone, processes_naming
+from tests.support.s3_servers import STRANGER, an_rclone, processes_naming
 
 pytestmark = pytest.mark.integration
 
 
 async def test_uploads_are_noticed_while_the_stores_of_many_flows_hang(controller: ControllerUnderTest) -> None:
-    with an_rclone() as server:
+    with an_rclone(STRANGER) as server:
         bucket = server.new_bucket()
         store = {
             "Name": "other",

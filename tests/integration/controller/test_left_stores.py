@@ -10,7 +10,7 @@ from pupload.stores.open import open_store
 from tests.integration.controller.test_called_flows import calling, copy, ended, keep, start, work
 from tests.support.controller import ControllerUnderTest
 from tests.support.flows import a_flow, documents
-from tests.support.s3_servers import an_rclone
+from tests.support.s3_servers import STRANGER, an_rclone
 
 pytestmark = pytest.mark.integration
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[StoreAddress]:
     """A bucket that the server does not know."""
-    with an_rclone() as server:
+    with an_rclone(STRANGER) as server:
         yield server.new_bucket()
 
 

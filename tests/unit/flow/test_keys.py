@@ -83,6 +83,34 @@ def test_a_hostile_value_is_refused_after_it_was_put_in(value: str) -> None:
         render_key("${PARAM.album}/x", VALUES | {"PARAM.album": value})
 
 
+OTHER = "run_019ab3c4d5e6f708192a3b4c5d6e"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        OTHER,
+        f"{OTHER}/out/1.png",
+        f"{OTHER.upper()}/out",
+        "run_019ab3c4d5e6f708192a3b4c5d6${ATTEMPT}/out",
+        "run_${YEAR}${MONTH}${DAY}/out",
+        "${PARAM.folder}/out",
+        "run_${PARAM.rest}/out",
+    ],
+)
+def test_no_key_leads_to_what_another_run_keeps(template: str) -> None:
+    values = VALUES | {"PARAM.folder": OTHER, "PARAM.rest": OTHER.removeprefix("run_")}
+    with pytest.raises(InvalidRequest, match="begins with the id of a run"):
+        render_key(template, values)
+
+
+def test_a_written_key_of_another_run_is_found_before_there_is_a_run() -> None:
+    for template in (f"{OTHER}/out/1.png", "run_0${ATTEMPT}/x", "run_${DAY}"):
+        assert "id of a run" in read_template(template).problem
+    for template in ("${RUN_ID}/out", "run_results/${UUID}", "run_${UUID}", f"kept/{OTHER}", "runs/1"):
+        assert read_template(template).problem == ""
+
+
 def test_a_value_is_not_read_as_a_template() -> None:
     assert render_key("${PARAM.album}", VALUES | {"PARAM.album": "$RUN_ID"}) == "$RUN_ID"
 
