@@ -5,6 +5,7 @@ environment wins. Lists and objects are JSON in the environment.
 """
 
 import os
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -98,10 +99,20 @@ class RegistryLogin(BaseModel):
     password: SecretStr
 
 
+def _is_loopback(host: str) -> bool:
+    """True for an address that this machine alone reaches; a name may lead anywhere."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class ControllerConfig(_Settings):
     """Settings of `pup controller` and of the controller in `pup dev`."""
 
-    host: str = Field(default="127.0.0.1", description="address to listen on; loopback only")
+    host: str = Field(
+        default="127.0.0.1", description="address to listen on; beyond loopback every caller needs an API key"
+    )
     port: int = Field(default=1234, ge=0, le=65535, description="port to listen on; 0 is any free one")
     data_dir: Path = Field(default=Path(".pupload"), description="where the embedded parts and the secret key live")
     database_url: SecretStr | None = Field(default=None, description="PostgreSQL 14 or later; unset: the embedded one")
@@ -178,7 +189,7 @@ class ControllerConfig(_Settings):
     require_digest: bool = Field(
         default=False, description="make no run before its images are known by digest, or by the engine's own id"
     )
-    require_keys: bool = Field(default=False, description="want an API key of every caller, even before there is one")
+    require_keys: bool = Field(default=False, description="want an API key of every caller, on loopback too")
     requests_per_s: Limit[float] = Field(
         default=500.0, description="requests a second that one key may make on the average; 0: no limit"
     )
@@ -195,7 +206,8 @@ class ControllerConfig(_Settings):
         default=1000, description="uploads in parts that one account has open; 0: no limit"
     )
     account_limits: dict[str, AccountLimits] = Field(
-        default_factory=dict, description='the limits of some accounts: {"acc_…": {"requests_per_s", …, "open_uploads"}}'
+        default_factory=dict,
+        description='the limits of some accounts: {"acc_…": {"requests_per_s", …, "open_uploads"}}',
     )
     wrong_keys_per_min: Limit[int] = Field(
         default=60, description="calls without a right key that one address may make in a minute; 0: no limit"
@@ -204,7 +216,8 @@ class ControllerConfig(_Settings):
         default=2000, description="connections held at once; fewer where the system gives a process fewer"
     )
     slow_s: PositiveSeconds = Field(
-        default=30.0, description="seconds that a client may let us wait: for a request's head, its next bytes, its reading"
+        default=30.0,
+        description="seconds that a client may let us wait: for a request's head, its next bytes, its reading",
     )
     slow_bytes_per_s: Limit[float] = Field(
         default=1024.0, description="least rate of a body, and of reading an answer, once slow_s are over; 0: none"
@@ -213,13 +226,16 @@ class ControllerConfig(_Settings):
         default_factory=dict, description="credits a second by tier, `*` for all others; empty: nothing costs anything"
     )
 
+    @property
+    def wants_keys(self) -> bool:
+        """True when there is no call without a key, even before there is a key."""
+        return self.require_keys or not _is_loopback(self.host)
+
     @model_validator(mode="after")
     def _margins(self) -> Self:
         problems = []
         if not self.beat_s < self.fence_s < self.lease_s:
             problems.append("beat_s < fence_s < lease_s must hold, or two workers could run one attempt")
-        if self.host not in {"127.0.0.1", "::1", "localhost"}:
-            problems.append("host: only a loopback address is allowed: API keys have no rights of their own yet")
         if problems:
             raise ValueError("; ".join(problems))
         return self

@@ -79,7 +79,8 @@ async def _everything(config: ControllerConfig, *, verbose: bool) -> AsyncIterat
             version = await engine
             starting = asyncio.create_task(_start_on_engine(worker, version))
             try:
-                yield _ready_lines(controller.url, config.data_dir, version)
+                advice = await controller.parts.keys.advice()
+                yield _ready_lines(controller.url, config.data_dir, version, advice)
             finally:
                 starting.cancel()
                 await worker.stop()
@@ -112,12 +113,13 @@ async def _engine() -> str:
     return engine.info.version
 
 
-def _ready_lines(url: str, data: Path, engine: str) -> list[str]:
+def _ready_lines(url: str, data: Path, engine: str, advice: str) -> list[str]:
     docker = f"Docker {engine}" if engine else "none answers: start Docker (runs wait until then)"
     return [
         f"pup dev is ready at {url}",
         f"  data    {data.resolve()}",
         f"  engine  {docker}",
+        *([f"  keys    {advice}"] if advice else []),
         f"  try     pup test FLOW -i EDGE=FILE{_remote(url)}",
         "  stop    Ctrl-C",
     ]

@@ -40,15 +40,21 @@ def revoke_token(
 @keys.command("create")
 def create_key(
     name: Annotated[str, typer.Argument(help="What the key is for; `pup key revoke` knows it by this.")],
-    account: Annotated[str, typer.Option(help="The account that pays; otherwise one of the key's own.")] = "",
+    account: Annotated[str, typer.Option(help="The account that owns and pays; otherwise one of the key's own.")] = "",
     expires: Annotated[str | None, typer.Option(metavar="DURATION", help="How long it is good for, as 720h.")] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What it is good for; more than once for more: run:read, run:create, flow:write, files, admin."
+        ),
+    ] = None,
     data: EmbeddedData = None,
 ) -> None:
     """Prints a new API key. From the first one on the server wants a key of every caller."""
     with reported():
         from pupload.cli.keys import create
 
-        create(name, account, expires, data)
+        create(name, account, expires, scope or (), data)
 
 
 @keys.command("list")

@@ -1,6 +1,7 @@
 """`pup key` and `pup account`: who may call, and what their runs may cost."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -12,16 +13,17 @@ from pupload.cli.exits import UsageError
 from pupload.units import parse_duration
 
 
-def create(name: str, account: str, expires: str | None, data: Path | None) -> None:
+def create(name: str, account: str, expires: str | None, scopes: Sequence[str], data: Path | None) -> None:
     """Prints the key, which is shown this once; where it belongs goes to standard error."""
     from pupload.controller.keys import add_key
 
     lifetime = _lifetime(expires) if expires else None
     key, paid_by = asyncio.run(
-        asked(data, lambda connection: add_key(connection, name, account=account, lifetime=lifetime))
+        asked(data, lambda connection: add_key(connection, name, account=account, lifetime=lifetime, scopes=scopes))
     )
     typer.echo(key)
-    typer.echo(f"account {paid_by}; send the key as `Authorization: Bearer …`; it is not shown again", err=True)
+    whose = f"account {paid_by}" if paid_by else "the operator's account"
+    typer.echo(f"{whose}; send the key as `Authorization: Bearer …`; it is not shown again", err=True)
 
 
 def _lifetime(text: str) -> timedelta:
@@ -37,7 +39,9 @@ def show_keys(data: Path | None) -> None:
 
     for key in asyncio.run(asked(data, list_keys)):
         state = f"revoked {_day(key.revoked_at)}" if key.revoked_at else f"expires {_day(key.expires_at)}"
-        typer.echo(f"{key.name:24} {key.account:20} made {_day(key.created_at)}  {state}")
+        typer.echo(
+            f"{key.name:24} {key.account or '-':20} made {_day(key.created_at)}  {state}  {' '.join(key.scopes)}"
+        )
 
 
 def _day(at: datetime | None) -> str:

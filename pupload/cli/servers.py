@@ -42,6 +42,8 @@ async def _controller(config: ControllerConfig) -> None:
                 running_controller(config, dsn=ground.dsn, stores=ground.stores) as controller,
             ):
                 _LOG.info("listening on %s", controller.url)
+                if advice := await controller.parts.keys.advice():
+                    _LOG.warning("%s", advice)
                 await stop.wait()
         except asyncio.CancelledError:
             _LOG.warning("stopped at once")

@@ -149,8 +149,8 @@ class Files:
             raise no_such_file(file_id)
         return _file(row)
 
-    async def page(self, account: str, cursor: str | None, limit: int) -> Sequence[File]:
-        """Files, newest first, from below `cursor`."""
+    async def page(self, account: str | None, cursor: str | None, limit: int) -> Sequence[File]:
+        """Files of the account, None for all, newest first, from below `cursor`."""
         async with self._database.connection() as connection:
             return [_file(row) for row in await connection.fetch(SQL["list_files"], account, cursor, limit)]
 

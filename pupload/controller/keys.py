@@ -1,7 +1,7 @@
 """API keys: `pup_<id>_<secret>`, of which only a digest is kept.
 
 Without any key every caller is the server's own user, who alone can reach it: it listens on loopback. From the first
-key on, every call needs one.
+key on, and wherever else it listens, every call needs one.
 
 The account of a key owns what its calls make. The account "" is the operator's: of a caller without a key, and of keys
 that are made for `admin`.
@@ -77,8 +77,8 @@ class Keys:
     """Knows callers by their keys. A key made or revoked elsewhere is noticed within seconds."""
 
     def __init__(self, config: ControllerConfig, database: Database) -> None:
-        self._required, self._database = config.require_keys, database
-        self._wanted, self._look_at = config.require_keys, 0.0
+        self._required, self._database = config.wants_keys, database
+        self._wanted, self._look_at = config.wants_keys, 0.0
         self._known: dict[bytes, tuple[float, Caller]] = {}
 
     async def caller_of(self, headers: Mapping[str, str]) -> Caller:
@@ -94,10 +94,19 @@ class Keys:
             known = await self._find(given)
         return known[1]
 
+    async def advice(self) -> str:
+        """What its operator must know of a server that nobody may call yet; "" for any other."""
+        if not self._required or await self._are_any():
+            return ""
+        return "every call needs an API key, and there is none yet: `pup key create NAME` makes the first"
+
+    async def _are_any(self) -> bool:
+        async with self._database.connection() as connection:
+            return bool(await connection.fetchval(SQL["any_key"]))
+
     async def _are_wanted(self) -> bool:
         if not self._required and time.monotonic() >= self._look_at:
-            async with self._database.connection() as connection:
-                self._wanted = bool(await connection.fetchval(SQL["any_key"]))
+            self._wanted = await self._are_any()
             self._look_at = time.monotonic() + _LOOK_S
         return self._wanted
 

@@ -1,6 +1,7 @@
 """Where the objects of a run are kept, and what a node finds of them."""
 
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from pupload.db.pool import Connection
@@ -12,6 +13,9 @@ from pupload.flow.plan import Edge, EdgePlan, NodePlan, Plan
 from pupload.protocol import AttemptRef
 from pupload.run.state import Artifact, RunID
 
+ACCOUNTS = "accounts"
+"""Where the folders of accounts are: no run has such an ID."""
+
 
 def upload_key(plan: Plan, edge: EdgePlan, run_id: RunID) -> str:
     """The key of an object that comes from outside, or already exists.
@@ -19,7 +23,7 @@ def upload_key(plan: Plan, edge: EdgePlan, run_id: RunID) -> str:
     Errors: InvalidRequest when the well's template does not make a safe key.
     """
     values = _values(plan, edge, run_id)
-    return render_key(edge.key, values) if edge.key is not None else default_key(values, edge.extension)
+    return _chosen_key(plan, edge, values) if edge.key is not None else default_key(values, edge.extension)
 
 
 def attempt_key(edge: EdgePlan, run_id: RunID, attempt: int, content_type: str) -> str:
@@ -30,7 +34,13 @@ def attempt_key(edge: EdgePlan, run_id: RunID, attempt: int, content_type: str) 
 
 def own_key(plan: Plan, edge: EdgePlan, run_id: RunID, ref: AttemptRef) -> str:
     """The key that a well has by its own template, for the accepted attempt."""
-    return render_key(edge.key or "", _values(plan, edge, run_id, node_id=ref.node_id, attempt=ref.attempt))
+    return _chosen_key(plan, edge, _values(plan, edge, run_id, node_id=ref.node_id, attempt=ref.attempt))
+
+
+def _chosen_key(plan: Plan, edge: EdgePlan, values: Mapping[str, str]) -> str:
+    """What the well's own template makes: in a store that accounts share, a key in the folder of the run's own."""
+    shared = plan.account and edge.store not in plan.stores
+    return render_key(f"{ACCOUNTS}/{plan.account}/{edge.key}" if shared else edge.key or "", values)
 
 
 def log_key(ref: AttemptRef) -> str:

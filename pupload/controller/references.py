@@ -23,11 +23,15 @@ _PREFIX = "ref_"
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An object of a loop of steps. `root` is the loop's first run, `artifact.origin` the run that the object is of."""
+    """An object of a loop of steps. `root` is the loop's first run, `artifact.origin` the run that the object is of.
+
+    `account` is whose loop it is.
+    """
 
     root: RunID
     definition: str
     artifact: Artifact
+    account: str = ""
 
 
 class References:
@@ -38,14 +42,16 @@ class References:
 
     def sign(self, reference: Reference) -> Signed:
         """The reference as a client holds it."""
-        said = {"root": reference.root, "definition": reference.definition, **asdict(reference.artifact)}
+        said = {"root": reference.root, "definition": reference.definition, "account": reference.account}
+        said |= asdict(reference.artifact)
         content = json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()
         return Signed(f"{_PREFIX}{_text(content)}.{_text(self._mark(content))}")
 
-    def read(self, signed: str, root: RunID) -> Reference:
-        """What was signed, for this loop.
+    def read(self, signed: str, root: RunID, account: str = "") -> Reference:
+        """What was signed, for this loop of the account.
 
-        Errors: TooLarge; Forbidden for a text that was not signed here, was changed, or is of another loop.
+        Errors: TooLarge; Forbidden for a text that was not signed here, was changed, is another account's, or of
+        another loop.
         """
         if len(signed) > MAX_REFERENCE:
             raise TooLarge(f"a reference has at most {MAX_REFERENCE} characters; send it as you got it")
@@ -53,12 +59,14 @@ class References:
         if not hmac.compare_digest(mark, self._mark(content)):
             raise _not_ours()
         said = json.loads(content)
+        if said.pop("account", "") != account:
+            raise _not_ours()
         if said.pop("root") != root:
             raise Forbidden(
                 "this reference is of another run; send the outputs of the loop that RunID names",
                 code="REFERENCE_OF_ANOTHER_RUN",
             )
-        return Reference(root, said.pop("definition"), Artifact(**said))
+        return Reference(root, said.pop("definition"), Artifact(**said), account)
 
     def _mark(self, content: bytes) -> bytes:
         return hmac.digest(self._key, content, "sha256")

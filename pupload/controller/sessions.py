@@ -108,8 +108,8 @@ class Sessions:
             messages=await self._messages(talk),
         )
 
-    async def page(self, account: str, cursor: str | None, limit: int) -> SessionPage:
-        """Sessions, newest first, after the one that `cursor` names."""
+    async def page(self, account: str | None, cursor: str | None, limit: int) -> SessionPage:
+        """Sessions of the account, None for all, newest first, after the one that `cursor` names."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(SQL["list_sessions"], account, cursor, limit + 1)
         sessions = [SessionSummary(**_summary(row)) for row in rows[:limit]]

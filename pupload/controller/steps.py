@@ -45,6 +45,7 @@ class Step:
     digest: str
     plan: Plan
     cursor: Cursor
+    account: str
     held: Mapping[Edge, Signed]
 
 
@@ -69,7 +70,7 @@ class Steps:
         cursor = cursor_at(plan, wish.step_index, remaining=wish.run_remaining)
         root = _root(wish, cursor)
         held = dict(_held(plan, cursor, wish))
-        given = {edge: self._read(signed, edge, root, definition) for edge, signed in held.items()}
+        given = {edge: self._read(signed, edge, root, definition, call.account) for edge, signed in held.items()}
         behind = _behind(plan, cursor, given.keys() | anew)
         there = await existing(self._submission.keeper_of(definition, plan), given.values())
         _require_there(plan, cursor, given.keys() - there - anew)
@@ -84,10 +85,10 @@ class Steps:
         )
         run_id = await self._calls.begin(start, call)
         stays = {edge: signed for edge, signed in held.items() if edge not in anew or edge in wish.input_overrides}
-        return Step(run_id, root or run_id, definition.digest, plan, cursor, stays)
+        return Step(run_id, root or run_id, definition.digest, plan, cursor, call.account, stays)
 
-    def _read(self, signed: Signed, edge: Edge, root: RunID, definition: Definition) -> Artifact:
-        reference = self._references.read(signed, root)
+    def _read(self, signed: Signed, edge: Edge, root: RunID, definition: Definition, account: str) -> Artifact:
+        reference = self._references.read(signed, root, account)
         if reference.artifact.edge != edge:
             raise Forbidden(
                 f"this reference is of edge {reference.artifact.edge!r}, not of {edge!r}", code="BAD_REFERENCE"
@@ -136,7 +137,7 @@ class Steps:
 
     def _sign(self, step: Step, artifact: Artifact) -> Signed:
         owned = replace(artifact, origin=artifact.origin or step.run_id)
-        return self._references.sign(Reference(step.root, step.digest, owned))
+        return self._references.sign(Reference(step.root, step.digest, owned, step.account))
 
 
 def _require_steppable(definition: Definition, wish: StepRequest) -> None:

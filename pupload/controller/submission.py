@@ -154,6 +154,7 @@ class Submission:
             prepared.plan,
             callback=callback_of(start.request, self._web),
             session_id=start.session_id,
+            account=start.account,
             # Of a part of a flow, no evaluation of the whole is true.
             evals=() if idle - start.kept else prepared.plan.evals,
         )

@@ -134,11 +134,18 @@ class Views:
         )
 
     async def page(
-        self, *, flow: str | None, status: Sequence[str] | None, session: str | None, cursor: str | None, limit: int
+        self,
+        account: str | None,
+        *,
+        flow: str | None,
+        status: Sequence[str] | None,
+        session: str | None,
+        cursor: str | None,
+        limit: int,
     ) -> RunPage:
-        """Runs, newest first, after the one that `cursor` names."""
+        """Runs of the account, None for all, newest first, after the one that `cursor` names."""
         async with self._service.database.connection() as connection:
-            rows = await connection.fetch(SQL["list_runs"], flow, status, session, cursor, limit + 1)
+            rows = await connection.fetch(SQL["list_runs"], flow, status, session, cursor, account, limit + 1)
         runs = [RunSummary(**summary_of(row)) for row in rows[:limit]]
         return RunPage(runs=runs, next_cursor=runs[-1].id if len(rows) > limit else "")
 

@@ -13,7 +13,9 @@ RETURNING *;
 SELECT * FROM files WHERE id = $1 AND account = $2 AND state = 'kept';
 
 -- name: list_files
-SELECT * FROM files WHERE account = $1 AND state = 'kept' AND ($2::text IS NULL OR id < $2) ORDER BY id DESC LIMIT $3;
+SELECT * FROM files
+WHERE ($1::text IS NULL OR account = $1) AND state = 'kept' AND ($2::text IS NULL OR id < $2)
+ORDER BY id DESC LIMIT $3;
 
 -- name: remove_file
 UPDATE files SET state = 'removed' WHERE id = $1 AND account = $2 AND state = 'kept' RETURNING id;

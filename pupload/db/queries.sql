@@ -260,8 +260,8 @@ WHERE run_id = $1 AND node_id = $2 AND type = 'node_log' AND seq > $3 ORDER BY s
 -- name: list_runs
 SELECT * FROM runs
 WHERE condemned_at IS NULL AND ($1::text IS NULL OR flow_name = $1) AND ($2::text[] IS NULL OR status = ANY($2))
-  AND ($3::text IS NULL OR session_id = $3) AND ($4::text IS NULL OR id < $4)
-ORDER BY id DESC LIMIT $5;
+  AND ($3::text IS NULL OR session_id = $3) AND ($4::text IS NULL OR id < $4) AND ($5::text IS NULL OR account = $5)
+ORDER BY id DESC LIMIT $6;
 
 -- name: delete_run
 DELETE FROM runs WHERE id = $1 AND finished_at IS NOT NULL RETURNING id;

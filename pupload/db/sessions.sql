@@ -13,7 +13,7 @@ SELECT * FROM sessions WHERE id = $1 AND account = $2 AND removed_at IS NULL;
 
 -- name: list_sessions
 SELECT * FROM sessions
-WHERE account = $1 AND removed_at IS NULL AND ($2::text IS NULL OR id < $2)
+WHERE ($1::text IS NULL OR account = $1) AND removed_at IS NULL AND ($2::text IS NULL OR id < $2)
 ORDER BY id DESC LIMIT $3;
 
 -- name: last_runs_of_session

@@ -5,6 +5,7 @@ nothing else. It is stored as JSON through `dump_plan` and `load_plan`.
 """
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -232,6 +233,8 @@ class Plan:
     """SHA-256 of the definition: equal for two plans that mean the same."""
     session_id: str = ""
     """The session of the run; it is no part of the definition."""
+    account: str = ""
+    """Who owns the run, "" for the operator; it is no part of the definition."""
     tools: ToolOffer = ToolOffer()
     trace: bool = False
     """Whether small text inputs and outputs of each attempt are kept for whoever looks for a fault."""
@@ -247,9 +250,9 @@ def _adapter() -> TypeAdapter[Plan]:
     return TypeAdapter(Plan)
 
 
-def dump_plan(plan: Plan) -> bytes:
-    """`plan` as JSON."""
-    return _adapter().dump_json(plan)
+def dump_plan(plan: Plan, *, without: AbstractSet[str] = frozenset()) -> bytes:
+    """`plan` as JSON, without these members."""
+    return _adapter().dump_json(plan, exclude=set(without))
 
 
 def load_plan(document: bytes | str) -> Plan:

@@ -50,10 +50,15 @@ def test_every_problem_is_told_at_once() -> None:
     assert all(name in str(refused.value) for name in ("port", "max_nodes", "no_such_setting"))
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org"])
-def test_a_controller_listens_on_loopback_only(host: str) -> None:
-    with pytest.raises(InvalidConfig, match="loopback"):
-        read_config(ControllerConfig, host=host)
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.1.2", "example.org", "localhost.example.org"])
+def test_a_controller_that_listens_beyond_loopback_wants_keys(host: str) -> None:
+    assert read_config(ControllerConfig, host=host).wants_keys
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
+def test_a_controller_on_loopback_wants_keys_when_told(host: str) -> None:
+    assert not read_config(ControllerConfig, host=host).wants_keys
+    assert read_config(ControllerConfig, host=host, require_keys=True).wants_keys
 
 
 @pytest.mark.parametrize("margins", [(5, 5, 30), (5, 30, 30), (30, 20, 5)])

@@ -1,5 +1,6 @@
 """Bodies in, answers and errors out: the one place where an exception becomes an HTTP status."""
 
+import asyncio
 import logging
 import math
 import uuid
@@ -21,6 +22,7 @@ from pupload.errors import (
     PuploadError,
     TooLarge,
     TooMany,
+    TooSlow,
     policy_of,
 )
 from pupload.flow.load import read_json
@@ -28,7 +30,10 @@ from pupload.flow.paths import json_path
 
 _LOG = logging.getLogger(__name__)
 _REFERENCE = "/api/v1/flow/"
+_REFERENCE_RUN = "/api/v1/flow/status/"
 _MOST_DIGITS = 20
+_BODY_S = 300.0
+"""However steadily it drips, a body of a few megabytes is here by then."""
 _CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "TOO_LARGE"}
 
 D = TypeVar("D", bound=Document)
@@ -52,10 +57,13 @@ async def read_body(request: web.Request) -> object:
 async def read_bytes(request: web.Request) -> bytes:
     """The body.
 
-    Errors: TooLarge.
+    Errors: TooLarge; TooSlow.
     """
     try:
-        return await request.read()
+        async with asyncio.timeout(_BODY_S):
+            return await request.read()
+    except TimeoutError as error:
+        raise TooSlow(f"the body was not here after {_BODY_S:g} seconds; send it faster") from error
     except web.HTTPRequestEntityTooLarge as error:
         raise TooLarge(f"a JSON body has at most {request.app._client_max_size} bytes") from error  # noqa: SLF001 - aiohttp has no other way to ask
 
@@ -102,6 +110,9 @@ def _refusal(
     if cause is None:
         told = shown_path(request.path)
         _LOG.log(policy.level, "request %s %s %s: %s", request_id, request.method, told, error)
+    if request.path.startswith(_REFERENCE_RUN) and isinstance(error, NotFound):
+        # The exact text of the interface.
+        return web.Response(status=400, text="Flow run does not exist.")
     status = policy.status
     if request.path.startswith(_REFERENCE) and isinstance(error, InvalidFlow | InvalidRequest | Malformed):
         status = 400

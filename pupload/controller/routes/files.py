@@ -10,7 +10,7 @@ from aiohttp.multipart import content_disposition_filename, parse_content_dispos
 
 from pupload.answers.uploads import FileAnswer, FilePage
 from pupload.controller.files import File, Label
-from pupload.controller.routes.account import account_of
+from pupload.controller.routes.account import account_of, caller_of
 from pupload.controller.routes.answering import answer, path_part, query_text, whole_number
 from pupload.controller.routes.declaring import ANYTHING, FILES, NOTHING, PAGE, Answer, Asked, Body, delete, get, post
 from pupload.controller.spool import Spool, a_spool
@@ -73,7 +73,7 @@ async def _pieces(part: BodyPartReader) -> AsyncIterator[bytes]:
 async def list_files(request: web.Request) -> web.Response:
     """GET ?limit&cursor: files, newest first."""
     limit = whole_number(request, "limit", 50, least=1, most=500)
-    found = await parts_of(request).files.page(account_of(request), query_text(request, "cursor"), limit + 1)
+    found = await parts_of(request).files.page(caller_of(request).sees, query_text(request, "cursor"), limit + 1)
     page = FilePage(files=[_told(file) for file in found[:limit]])
     return answer(page.model_copy(update={"next_cursor": found[limit - 1].id}) if len(found) > limit else page)
 

@@ -10,10 +10,10 @@ from pupload.answers.runs import FlowRun
 from pupload.controller.routes.account import account_of
 from pupload.controller.routes.answering import answer, can_be_stored
 from pupload.controller.routes.declaring import CREATE, READ, REPEATED, Answer, Body, get, post
-from pupload.controller.routes.runs import run_id_of
+from pupload.controller.routes.runs import shown_run
 from pupload.controller.state import parts_of
 from pupload.controller.submission import Definition, Start
-from pupload.errors import InvalidRequest, NotFound, TooLarge
+from pupload.errors import InvalidRequest, TooLarge
 from pupload.flow.load import FlowDocuments, load_documents, read_json
 
 _LOG = logging.getLogger(__name__)
@@ -43,11 +43,8 @@ async def test_flow(request: web.Request) -> web.Response:
 
 
 async def flow_status(request: web.Request) -> web.Response:
-    """GET: the run, or the exact text that says there is none."""
-    try:
-        return answer(await parts_of(request).views.run(run_id_of(request)))
-    except NotFound:
-        return web.Response(status=400, text="Flow run does not exist.")
+    """GET: the run."""
+    return answer(await shown_run(request))
 
 
 def idempotency_key(request: web.Request) -> str | None:

@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from pupload.answers.runs import FlowRun, RunPage
+from pupload.controller.routes.account import caller_of
 from pupload.controller.routes.answering import answer, path_part, query_text, whole_number
 from pupload.controller.routes.declaring import (
     BYTES,
@@ -41,6 +42,7 @@ def run_id_of(request: web.Request) -> RunID:
 async def list_runs(request: web.Request) -> web.Response:
     """GET ?flow&status&session&limit&cursor."""
     page = await parts_of(request).views.page(
+        caller_of(request).sees,
         flow=query_text(request, "flow"),
         status=_statuses(query_text(request, "status")),
         session=query_text(request, "session"),
@@ -61,7 +63,19 @@ def _statuses(text: str | None) -> list[str] | None:
 
 async def get_run(request: web.Request) -> web.Response:
     """GET one run."""
-    return answer(await parts_of(request).views.run(run_id_of(request)))
+    return answer(await shown_run(request))
+
+
+async def shown_run(request: web.Request) -> FlowRun:
+    """The run that the path names. Who may only look is not told where to put its inputs: to feed a run is to make it.
+
+    Errors: NotFound.
+    """
+    run = await parts_of(request).views.run(run_id_of(request))
+    if CREATE in caller_of(request).scopes:
+        return run
+    closed = [each.model_copy(update={"put_url": "", "post_url": ""}) for each in run.waiting_urls]
+    return run.model_copy(update={"waiting_urls": closed})
 
 
 async def delete_run(request: web.Request) -> web.Response:

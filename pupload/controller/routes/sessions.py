@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from pupload.answers.sessions import SessionAnswer, SessionPage
-from pupload.controller.routes.account import account_of
+from pupload.controller.routes.account import account_of, caller_of
 from pupload.controller.routes.answering import answer, path_part, query_text, read_body, whole_number
 from pupload.controller.routes.declaring import CREATE, LIMIT, NOTHING, PAGE, READ, Answer, Body, delete, get, post
 from pupload.controller.sessions import LAST_RUNS
@@ -21,7 +21,7 @@ async def create_session(request: web.Request) -> web.Response:
 async def list_sessions(request: web.Request) -> web.Response:
     """GET ?limit&cursor: sessions, newest first."""
     page = await parts_of(request).sessions.page(
-        account_of(request), query_text(request, "cursor"), whole_number(request, "limit", 50, least=1, most=500)
+        caller_of(request).sees, query_text(request, "cursor"), whole_number(request, "limit", 50, least=1, most=500)
     )
     return answer(page)
 

@@ -3,6 +3,7 @@
 import base64
 import json
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from cryptography.fernet import Fernet
@@ -34,6 +35,15 @@ def test_a_reference_of_another_run_is_refused() -> None:
     with pytest.raises(Forbidden) as refused:
         REFERENCES.read(SIGNED, RunID("run_2"))
     assert refused.value.code == "REFERENCE_OF_ANOTHER_RUN"
+
+
+def test_another_accounts_reference_is_refused_as_one_that_nobody_signed() -> None:
+    signed = REFERENCES.sign(replace(REFERENCE, account="acc_1"))
+    assert REFERENCES.read(signed, ROOT, "acc_1").artifact == ARTIFACT
+    for account in ("", "acc_2"):
+        with pytest.raises(Forbidden) as refused:
+            REFERENCES.read(signed, ROOT, account)
+        assert refused.value.code == "BAD_REFERENCE"
 
 
 def test_another_servers_reference_is_refused() -> None:
@@ -72,6 +82,6 @@ def test_a_reference_holds_no_address_and_no_secret() -> None:
     content = SIGNED.removeprefix("ref_").partition(".")[0]
     said = json.loads(base64.urlsafe_b64decode(content + "=="))
     assert said.keys() == {
-        "root", "definition", "edge", "store", "key", "size_bytes", "content_type", "sha256", "etag", "node",
+        "root", "definition", "account", "edge", "store", "key", "size_bytes", "content_type", "sha256", "etag", "node",
         "attempt", "origin",
     }  # fmt: skip
