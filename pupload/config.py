@@ -5,7 +5,7 @@ environment wins. Lists and objects are JSON in the environment.
 """
 
 import os
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv4Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -261,6 +261,12 @@ class WorkerConfig(_Settings):
     starts: PositiveCount | None = Field(default=None, description="containers started at once; unset: twice the cores")
     user: int = Field(default=65532, ge=1, description="uid of containers whose def asks for none")
     allow_egress: bool = Field(default=False, description="let containers have a network when their def asks")
+    egress_allow: tuple[IPv4Network, ...] = Field(
+        default=(), description="networks of this side of the internet that such containers may reach, as 10.1.2.0/24"
+    )
+    egress_dns: tuple[IPv4Address, ...] = Field(
+        default=(), description="who resolves names for such containers; unset: whom this machine asks"
+    )
     image_timeout_s: PositiveSeconds = Field(default=900.0, description="seconds a pull may take")
     transfer_timeout_s: PositiveSeconds = Field(default=3600.0, description="seconds all inputs or outputs may take")
     registries: Registries = Field(default=(), description=_REGISTRIES)

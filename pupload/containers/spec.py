@@ -34,6 +34,14 @@ class GpuDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class Egress:
+    """The network by which a container reaches the internet, and who resolves names there; nobody: the engine's way."""
+
+    network: str
+    resolvers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Sheet:
     """One file at `path` on the host that the container finds below `/pup` by its name."""
 
@@ -66,7 +74,7 @@ class ContainerSpec:
     folders: Mapping[str, str] = field(default_factory=dict)
     sheets: tuple[Sheet, ...] = ()
     attachments: str | None = None
-    egress: bool = False
+    egress: Egress | None = None
     gpu: GpuDevice | None = None
 
 
@@ -90,7 +98,7 @@ def container_config(spec: ContainerSpec, host_cores: float) -> dict[str, Any]:
         "Tty": False,
         "OpenStdin": False,
         # With the network mode alone the engine still builds a sandbox for it: twice the start time.
-        "NetworkDisabled": not spec.egress,
+        "NetworkDisabled": spec.egress is None,
         "StopSignal": "SIGTERM",
         "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": host_config(spec, host_cores),
@@ -108,7 +116,8 @@ def host_config(spec: ContainerSpec, host_cores: float) -> dict[str, Any]:
     memory = int(within(spec.memory_bytes, MIN_MEMORY_BYTES, MAX_MEMORY_BYTES))
     cores = min(within(spec.cpu, 0.01, MAX_CORES), max(0.01, host_cores))
     return {
-        "NetworkMode": "bridge" if spec.egress else "none",
+        "NetworkMode": spec.egress.network if spec.egress else "none",
+        "Dns": list(spec.egress.resolvers) if spec.egress else [],
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges:true"],
         "Privileged": False,

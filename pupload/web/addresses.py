@@ -54,6 +54,11 @@ def address_allowed(text: str) -> bool:
     return address in _OPEN_6 and not any(address in network for network in _CLOSED_6)
 
 
+def closed_networks() -> tuple[IPv4Network, ...]:
+    """All of IPv4 that is not the public internet."""
+    return _CLOSED_4
+
+
 def _unwrapped(text: str) -> Address | None:
     """The address that a connection to `text` reaches; None for what is none, or has a zone."""
     try:

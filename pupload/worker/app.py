@@ -15,6 +15,7 @@ from pupload.config import WorkerConfig
 from pupload.containers import janitor, probe
 from pupload.containers.cleaning import Cleaning, Marks, in_use_of
 from pupload.containers.docker import Engine
+from pupload.containers.egress import EgressNetwork
 from pupload.containers.images import Images
 from pupload.containers.shelf import Shelf
 from pupload.errors import InvalidConfig
@@ -22,6 +23,7 @@ from pupload.web.addresses import read_allowed
 from pupload.web.guarded import Patience, Web
 from pupload.worker.capacity import survey
 from pupload.worker.control import Control
+from pupload.worker.egress import offer_egress
 from pupload.worker.image import supply_of
 from pupload.worker.serving import Worker
 from pupload.worker.shop import Shop
@@ -63,7 +65,10 @@ async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
             mounts=await _mounts(config, engine, instance),
             owner=_owner(config),
             web=Web(allowed, Patience(total_s=config.transfer_timeout_s)),
+            egress=await offer_egress(config, engine, _marks(config, instance)),
         )
+        if isinstance(shop.egress, EgressNetwork):
+            stack.push_async_callback(shop.egress.close)
         yield Worker(shop, ledger)
 
 
@@ -91,14 +96,15 @@ def _owner(config: WorkerConfig) -> tuple[int, int]:
     return os.geteuid(), os.getegid()
 
 
+def _marks(config: WorkerConfig, instance: str) -> dict[str, str]:
+    """The labels of what this worker makes outside of attempts."""
+    home = janitor.home_of(config.work_dir)
+    return {janitor.WORKER: config.worker_name, janitor.HOME: home, janitor.INSTANCE: instance}
+
+
 async def _mounts(config: WorkerConfig, engine: Engine, instance: str) -> bool:
     if config.files == "auto":
-        marks = {
-            janitor.WORKER: config.worker_name,
-            janitor.HOME: janitor.home_of(config.work_dir),
-            janitor.INSTANCE: instance,
-        }
-        mounts = await probe.sees(engine, config.work_dir, marks)
+        mounts = await probe.sees(engine, config.work_dir, _marks(config, instance))
     else:
         mounts = config.files == "mount"
     how = "a mounted directory" if mounts else "archives streamed through the engine, which does not see it"

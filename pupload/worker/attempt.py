@@ -22,6 +22,7 @@ from pupload.flow.plan import Reason
 from pupload.protocol import Assignment, Claim, Finish, Outcome
 from pupload.worker.attachments import hand_in_attachments, room_for_attachments, stage_attachments
 from pupload.worker.container import container_spec, owner_of, ports_of
+from pupload.worker.egress import ensure_walled
 from pupload.worker.ending import until_exit
 from pupload.worker.failure import NodeFailure, Stopped
 from pupload.worker.folders import hand_in_folders, keep_folders, room_for, stage_folders
@@ -167,6 +168,8 @@ async def _gather(shop: Shop, attempt: Attempt) -> None:
 async def _create(shop: Shop, attempt: Attempt) -> None:
     """Step 5."""
     spec = container_spec(shop, attempt)
+    if spec.egress:
+        await ensure_walled(shop.egress)
     with attempt.step("create"):
         try:
             await reach("container.creating")

@@ -8,6 +8,7 @@ from pupload.errors import InvalidRequest
 from pupload.flow.argv import environment, render_argv
 from pupload.flow.plan import Reason
 from pupload.protocol import Assignment, AttemptRef
+from pupload.worker.egress import way_out
 from pupload.worker.failure import NodeFailure
 from pupload.worker.outputs import file_name
 from pupload.worker.shop import Attempt, Shop, placed
@@ -49,9 +50,6 @@ def container_spec(shop: Shop, attempt: Attempt) -> ContainerSpec:
     if assignment.access == "urls":
         text = "Access urls is not served yet: let the def take its files from /pup/in and write them to /pup/out"
         raise NodeFailure(Reason.POLICY, text, final=True)
-    egress = assignment.network == "egress"
-    if egress and not shop.config.allow_egress:
-        raise NodeFailure(Reason.POLICY, "the node needs the network, this worker does not allow it", final=True)
     inputs = {staged.port: f"{IN_DIR}/{staged.path.name}" for staged in attempt.staged}
     outputs = {spec.port: f"{OUT_DIR}/{file_name(spec)}" for spec in assignment.outputs}
     return ContainerSpec(
@@ -68,7 +66,7 @@ def container_spec(shop: Shop, attempt: Attempt) -> ContainerSpec:
         attachments=str(place.attachments) if assignment.attachments else None,
         folders={kept.name: str(place.folder(kept.name)) for kept in assignment.folders},
         sheets=sheets_of(place, assignment),
-        egress=egress,
+        egress=way_out(shop.egress) if assignment.network == "egress" else None,
         gpu=attempt.device,
     )
 

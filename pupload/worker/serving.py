@@ -21,6 +21,8 @@ from pupload.worker.attempt import run_attempt
 from pupload.worker.beat import Beats
 from pupload.worker.capacity import Ledger, Reservation, free_after
 from pupload.worker.control import pauses
+from pupload.worker.egress import ensure_walled
+from pupload.worker.failure import NodeFailure
 from pupload.worker.hold import Hold
 from pupload.worker.shop import Shop, attempt_name
 
@@ -330,7 +332,8 @@ class Worker:
         try:
             await janitor.sweep(self._shop.engine, config.worker_name, config.work_dir, self._names)
             await self._shop.cleaning.look()
-        except (EngineUnavailable, Refused, OSError) as error:
+            await ensure_walled(self._shop.egress)
+        except (EngineUnavailable, Refused, NodeFailure, OSError) as error:
             log.warning("the janitor could not look: %s", error)
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pupload.config import WorkerConfig
 from pupload.containers.cleaning import Cleaning
 from pupload.containers.docker import Engine
+from pupload.containers.egress import EgressNetwork
+from pupload.containers.firewall import NoWall
 from pupload.containers.images import Image, Images
 from pupload.containers.logs import Log
 from pupload.containers.spec import GpuDevice
@@ -42,6 +44,7 @@ class Shop:
     mounts: bool
     owner: tuple[int, int]
     web: Web
+    egress: EgressNetwork | NoWall
 
 
 @dataclass(slots=True)

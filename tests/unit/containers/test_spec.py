@@ -11,6 +11,7 @@ from pupload.containers.spec import (
     MAX_MEMORY_BYTES,
     MIN_MEMORY_BYTES,
     ContainerSpec,
+    Egress,
     GpuDevice,
     container_config,
     host_config,
@@ -31,7 +32,7 @@ _specs = st.builds(
     argv=st.none() | st.lists(_text, min_size=1, max_size=4).map(tuple),
     env=st.dictionaries(_text, _text, max_size=3),
     files=st.none() | st.just("/work/dir"),
-    egress=st.booleans(),
+    egress=st.none() | st.just(Egress("pup-net", ("10.0.0.2",))),
     gpu=st.none() | st.builds(GpuDevice, st.sampled_from(["nvidia", "amd", "intel", "apple"])),
 )
 _cores = st.integers(1, 256)
@@ -53,7 +54,7 @@ def test_the_walls_stand_whatever_is_asked(spec: ContainerSpec, cores: int) -> N
     assert (host["Privileged"], host["ReadonlyRootfs"], host["Init"], host["AutoRemove"]) == (False, True, True, False)
     assert host["RestartPolicy"]["Name"] == "no"
     assert (host["IpcMode"], host["PidMode"], host["UTSMode"], host["CgroupnsMode"]) == ("private", "", "", "private")
-    assert host["NetworkMode"] == ("bridge" if spec.egress else "none")
+    assert host["NetworkMode"] == ("pup-net" if spec.egress else "none")
     assert host["Tmpfs"] == {"/tmp": "rw,nosuid,nodev,size=67108864,mode=1777"}
 
 
@@ -94,7 +95,7 @@ def test_a_kept_folder_is_a_further_one_that_is_writable() -> None:
 
 def test_without_the_network_none_is_built() -> None:
     assert container_config(a_spec(), 2)["NetworkDisabled"] is True
-    assert container_config(a_spec(egress=True), 2)["NetworkDisabled"] is False
+    assert container_config(a_spec(egress=Egress("pup-net")), 2)["NetworkDisabled"] is False
 
 
 @pytest.mark.parametrize("owner", [{"uid": 0}, {"gid": 0}, {"uid": -1}])
