@@ -3,7 +3,7 @@
 Source: contract.md, Spelling.
 """
 
-import difflib
+from collections import Counter
 from functools import cache
 from typing import Any, ClassVar, Self
 
@@ -29,6 +29,19 @@ def fold(member: str) -> str:
     True
     """
     return member.replace("_", "").casefold()
+
+
+Letters = frozenset[tuple[str, int]]
+
+
+def _letters_of(member: str) -> Letters:
+    """The letters of the beginning of it, numbered where they repeat."""
+    return frozenset((letter, n) for letter, count in Counter(fold(member[:64])).items() for n in range(count))
+
+
+def _likeness(one: Letters, other: Letters) -> float:
+    """0 to 1 by shared letters alone: one request may name a hundred thousand members that nobody knows."""
+    return len(one & other) / (len(one) + len(other) or 1)
 
 
 class Document(BaseModel):
@@ -74,9 +87,16 @@ class Document(BaseModel):
 
     @classmethod
     def _unknown(cls, member: str) -> PydanticCustomError:
-        near = difflib.get_close_matches(fold(member), cls.members(), n=1, cutoff=0.0)
-        hint = f"; the nearest known member is {cls.members()[near[0]]}" if near else ""
+        given = _letters_of(member)
+        near = max(cls._letters(), key=lambda known: _likeness(given, known[1]), default=None)
+        hint = f"; the nearest known member is {near[0]}" if near else ""
         return PydanticCustomError("unknown", "unknown member {member}{hint}", {"member": repr(member), "hint": hint})
+
+    @classmethod
+    @cache
+    def _letters(cls) -> list[tuple[str, Letters]]:
+        """Each member with its letters."""
+        return [(member, _letters_of(folded)) for folded, member in cls.members().items()]
 
     def wire(self) -> dict[str, Any]:
         """The object as it is written on the wire."""

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?b?|b)?", re.IGNORECASE)
 _SIZE_POWERS = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _LARGEST_BYTES = 2**63
@@ -20,7 +21,8 @@ def parse_duration(text: str) -> timedelta:
     5400.0
     """
     compact = text.strip().replace(" ", "").lower()
-    if not compact or _DURATION_PART.sub("", compact):
+    # Matched as a whole first: to look for parts in a row of digits takes the square of its length.
+    if not _DURATION.fullmatch(compact):
         raise ValueError(f"{text!r} is not a duration; write it like 90s, 15m or 1h30m")
     seconds = sum(float(n) * _DURATION_UNITS[unit] for n, unit in _DURATION_PART.findall(compact))
     if not 0 < seconds <= _LONGEST_S:

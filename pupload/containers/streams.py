@@ -107,17 +107,18 @@ def _frames(response: requests.Response) -> Iterator[tuple[str, bytes]]:
 
     Source: https://docs.docker.com/engine/api/v1.41/#operation/ContainerAttach, Stream format
     """
-    waiting = b""
-    stream, left = "stdout", 0
+    waiting, stream, left = b"", "stdout", 0
     while data := response.raw.read1(_READ_BYTES):
-        waiting += data
-        while waiting:
+        waiting, at = waiting + data, 0
+        # By place, not by cutting the front off: a program may write its output a byte a frame.
+        while at < len(waiting):
             if left == 0:
-                if len(waiting) < _HEADER.size:
+                if len(waiting) - at < _HEADER.size:
                     break
-                number, left = _HEADER.unpack_from(waiting)
-                stream, waiting = _STREAMS.get(number, "stdout"), waiting[_HEADER.size :]
+                number, left = _HEADER.unpack_from(waiting, at)
+                stream, at = _STREAMS.get(number, "stdout"), at + _HEADER.size
                 continue
-            yield stream, waiting[:left]
-            taken = min(left, len(waiting))
-            waiting, left = waiting[taken:], left - taken
+            piece = waiting[at : at + left]
+            yield stream, piece
+            at, left = at + len(piece), left - len(piece)
+        waiting = waiting[at:]

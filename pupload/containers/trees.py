@@ -193,6 +193,8 @@ def _refuse_strange_entry(entry: tarfile.TarInfo, path: str) -> None:
     plain = entry.type in {tarfile.REGTYPE, tarfile.AREGTYPE} and not entry.issparse()
     if not (plain or entry.isdir()):
         raise NotKept(f"{path!a} is no plain file or folder; only these are kept")
+    if entry.size < 0:
+        raise NotKept(f"{path!a} claims less than no bytes")
 
 
 def _place(

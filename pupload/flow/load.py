@@ -27,6 +27,8 @@ MAX_VALUE = 64 * 1024**2
 MAX_PROBLEMS = 200
 """Problems named in one answer."""
 
+_NO_YAML = (yaml.YAMLError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError)
+"""What the library raises: a value that is not of the kind that its tag says, as `!!int x`, ends it somewhere inside."""
 _VALUES = {"inputs", "input", "body", "message", "inputoverrides"}
 _PLAIN_MESSAGES = {
     "model_type": "write an object, { }",
@@ -207,7 +209,7 @@ def read_yaml(body: bytes) -> object:
     """The value in `body`, safe YAML without anchors and aliases. Errors: Malformed."""
     try:
         value: object = yaml.load(body, Loader=_PlainLoader)  # noqa: S506 - the loader is a stricter SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except _NO_YAML as error:
         reason = str(error) or "it is nested too deeply"
         raise Malformed(f"the file is not plain YAML: {reason}") from error
     return value

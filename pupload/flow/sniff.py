@@ -38,6 +38,8 @@ _BEGINS_LIKE_JSON = re.compile(
 _NETPBM = re.compile(rb"P[1-6]\r?\n(?:#[^\n]*\n)*\d+\s+\d+\s")
 _NETPBM_BINARY = re.compile(rb"P[456]\s+(?:#[^\n]*\n)*\d+\s+\d+\s")
 _ELEMENT = re.compile(r"<(?:[A-Za-z_][\w.-]*:)?([A-Za-z_][\w.-]*)")
+_ZIP_NAME_BYTES = 64
+"""As much of a member's name as any mark has: names that overlap must not add up to more than the file."""
 _ZIP_NAMES = re.compile(rb"PK\x03\x04.{22}(..)..|PK\x01\x02.{24}(..).{16}", re.DOTALL)
 
 
@@ -171,7 +173,7 @@ def _zip_type(head: bytes, tail: bytes) -> str:
 def _zip_names(part: bytes) -> set[bytes]:
     names = set()
     for entry in _ZIP_NAMES.finditer(part):
-        length = int.from_bytes(entry[1] or entry[2], "little")
+        length = min(int.from_bytes(entry[1] or entry[2], "little"), _ZIP_NAME_BYTES)
         names.add(part[entry.end() : entry.end() + length])
     return names
 

@@ -30,7 +30,7 @@ def test_the_reference_example_is_read() -> None:
 def test_all_problems_of_shape_are_named_at_once_with_their_paths() -> None:
     body = documents(a_flow(a_node(Colour="red"), 5, {**a_node(), "Inputs": {}}), a_def(MaxAttempts="many"))  # type: ignore[arg-type]
     assert _problems(body) == {
-        "$.Flow.Nodes[0]": "unknown member 'Colour'; the nearest known member is Timeout",
+        "$.Flow.Nodes[0]": "unknown member 'Colour'; the nearest known member is Outputs",
         "$.Flow.Nodes[1]": "write an object, { }",
         "$.Flow.Nodes[2].Inputs": "write a list, [ ]",
         "$.NodeDefs[0].MaxAttempts": "write a whole number",
