@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from pupload.stores.base import StoreAddress
 from tests.support.s3_servers import free_port
@@ -73,15 +74,15 @@ class Fleet:
     parts: dict[str, Part] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)
 
-    def add_controller(self, name: str) -> str:
-        """The address of a new controller."""
+    def add_controller(self, name: str, more: Mapping[str, str] = MappingProxyType({})) -> str:
+        """The address of a new controller; `more` is its own environment."""
         port = free_port()
         self.urls[name] = f"http://127.0.0.1:{port}"
-        self._add(name, ("controller",), self._controller_environment() | {"PUPLOAD_PORT": str(port)})
+        self._add(name, ("controller",), {**self._controller_environment(), "PUPLOAD_PORT": str(port), **more})
         return self.urls[name]
 
-    def add_worker(self, name: str, controller: str) -> None:
-        """A new worker of the controller."""
+    def add_worker(self, name: str, *controllers: str, more: Mapping[str, str] = MappingProxyType({})) -> None:
+        """A new worker of the controllers; `more` is its own environment."""
         added = subprocess.run(
             [sys.executable, "-m", "pupload.cli.main", "worker-token", "add", self.mark(name)],
             check=True,
@@ -91,10 +92,11 @@ class Fleet:
         )
         environment = {
             **self.settings,
-            "PUPLOAD_CONTROLLER_URL": self.urls[controller],
+            "PUPLOAD_CONTROLLER_URL": " ".join(self.urls[each] for each in controllers),
             "PUPLOAD_WORKER_TOKEN": added.stdout.strip(),
             "PUPLOAD_WORKER_NAME": self.mark(name),
             "PUPLOAD_WORK_DIR": str(self.place / name / "work"),
+            **more,
         }
         self._add(name, ("worker",), environment)
 

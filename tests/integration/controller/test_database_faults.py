@@ -119,14 +119,17 @@ async def test_followers_go_on_where_they_were(controller: ControllerUnderTest, 
     assert follower.types[-1] == "run_cancelled"
 
 
-async def test_a_crash_of_the_server_loses_nothing(controller: ControllerUnderTest, server: PrivatePostgres) -> None:
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+async def test_a_restart_of_the_server_loses_nothing(
+    controller: ControllerUnderTest, server: PrivatePostgres, mode: str
+) -> None:
     worker = await controller.worker()
     waiting, ready = await posted(controller), await posted(controller)
     await put(controller, ready)
     held = await claimed(worker)
     async with a_follower(controller, waiting["ID"]) as follower:
         await follower.until("waiting_uploads")
-        await server.restart("immediate")
+        await server.restart(mode)
         await put(controller, waiting)
         late = await claimed(worker)
         assert late["Ref"]["RunID"] == waiting["ID"]
