@@ -95,6 +95,12 @@ class TooLarge(CallerError):
     code = "TOO_LARGE"
 
 
+class TooSlow(CallerError):
+    """The client has not sent in time what it announced."""
+
+    code = "TOO_SLOW"
+
+
 class TooMany(CallerError):
     """More calls, runs or bytes than the limit that the message names; `retry_after_s` is when to try again."""
 
@@ -169,6 +175,7 @@ _POLICIES: dict[type[PuploadError], Policy] = {
     Gone: Policy(410, logging.INFO),
     Conflict: Policy(409, logging.INFO),
     TooLarge: Policy(413, logging.INFO),
+    TooSlow: Policy(408, logging.INFO),
     TooMany: Policy(429, logging.INFO),
     Unavailable: Policy(503, logging.WARNING, retry=True),
     Defect: Policy(500, logging.ERROR),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from pupload.config import ControllerConfig
+from pupload.controller.connections import CONNECTIONS, Connections, Site, watched
 from pupload.controller.reconcile import Reconciler
 from pupload.controller.routes import (
     account,
@@ -75,6 +76,7 @@ class RunningController:
 
     url: str
     parts: Parts
+    connections: Connections
 
     async def add_worker(self, name: str) -> str:
         """A fresh token for the worker of this name."""
@@ -92,12 +94,13 @@ async def running_controller(
     """
     database = await open_database(dsn, config.database_pool)
     parts = wire(config, database, stores)
-    looks = asyncio.create_task(_look(config, parts))
-    runner = web.AppRunner(application(parts), access_log=None, shutdown_timeout=_SHUTDOWN_S, handler_cancellation=True)
+    app = application(parts)
+    looks = asyncio.create_task(_look(config, parts, app[CONNECTIONS]))
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S, handler_cancellation=True)
     try:
-        url = await _listen(runner, config)
+        url = await _listen(runner, config, app[CONNECTIONS])
         parts.hooks.served_at(url)
-        yield RunningController(url, parts)
+        yield RunningController(url, parts, app[CONNECTIONS])
     finally:
         looks.cancel()
         with suppress(asyncio.CancelledError):
@@ -109,8 +112,10 @@ async def running_controller(
 
 def application(parts: Parts) -> web.Application:
     """The HTTP side of the parts."""
-    app = web.Application(middlewares=[errors, account.authentication], client_max_size=parts.config.max_body_bytes)
+    layers = [watched, errors, account.authentication]
+    app = web.Application(middlewares=layers, client_max_size=parts.config.max_body_bytes)
     app[PARTS] = parts
+    app[CONNECTIONS] = Connections(parts.config)
     app[interface.INTERFACE] = interface.Interface(ROUTES)
     app[calls.GOING_DOWN] = asyncio.Event()
     app.on_shutdown.append(calls.note_shutdown)
@@ -121,9 +126,10 @@ def application(parts: Parts) -> web.Application:
     return app
 
 
-async def _look(config: ControllerConfig, parts: Parts) -> None:
+async def _look(config: ControllerConfig, parts: Parts, connections: Connections) -> None:
     reconciler = Reconciler(config, parts.service, parts.removal, list(parts.tiers), parts.looks)
     async with asyncio.TaskGroup() as group:
+        group.create_task(_keep_running(connections.watch))
         for run in (parts.signals.run, parts.uploads.run, parts.delivery.run, parts.chores.run, reconciler.run):
             group.create_task(_keep_running(run))
 
@@ -138,10 +144,10 @@ async def _keep_running(run: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(_AGAIN_S)
 
 
-async def _listen(runner: web.AppRunner, config: ControllerConfig) -> str:
+async def _listen(runner: web.AppRunner, config: ControllerConfig, connections: Connections) -> str:
     await runner.setup()
     try:
-        await web.TCPSite(runner, config.host, config.port).start()
+        await Site(runner, config.host, config.port, connections).start()
     except OSError as error:
         raise InvalidConfig(f"cannot listen on {config.host}:{config.port}: {error.strerror}") from error
     port = runner.addresses[0][1]

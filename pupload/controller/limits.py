@@ -9,10 +9,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network, ip_address
+from typing import TypeVar
 
-from pupload.config import ControllerConfig
+from pupload.config import AccountLimits, ControllerConfig
 from pupload.db.room import Room
 from pupload.errors import TooMany, Unauthorized
 from pupload.units import format_size
@@ -22,6 +23,9 @@ _SOME_S = 1.0
 """When a place will be free of what ends by itself, and nobody knows when."""
 _MOST_NAMES = 10_000
 _TURNS = 64
+_ROUNDING = 1e-9
+
+N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +48,20 @@ class Allowance:
 
 def allowance_of(config: ControllerConfig, account: str) -> Allowance:
     """The account's own where the configuration has it, else everybody's."""
-    own = config.account_limits.get(account)
-    names = [each.name for each in fields(Allowance)]
-    given = {name: getattr(own, name, None) for name in names}
-    return Allowance(**{name: getattr(config, name) if given[name] is None else given[name] for name in names})
+    own = config.account_limits.get(account, AccountLimits())
+    return Allowance(
+        requests_per_s=_first(own.requests_per_s, config.requests_per_s),
+        requests_burst=_first(own.requests_burst, config.requests_burst),
+        requests_at_once=_first(own.requests_at_once, config.requests_at_once),
+        active_runs=_first(own.active_runs, config.active_runs),
+        active_nodes=_first(own.active_nodes, config.active_nodes),
+        stored_bytes=_first(own.stored_bytes, config.stored_bytes),
+        open_uploads=_first(own.open_uploads, config.open_uploads),
+    )
+
+
+def _first(own: N | None, usual: N) -> N:
+    return usual if own is None else own
 
 
 class Rate:
@@ -80,7 +94,8 @@ class Rate:
         """The seconds until one more would be within the rate; 0 for at once."""
         now = self._clock()
         used = max(self._whole_at.get(name, now) - now, 0.0) * per_s
-        return max(used + 1 - burst, 0.0) / per_s
+        over = used + 1 - burst
+        return over / per_s if over > _ROUNDING else 0.0
 
     def _forget(self, now: float) -> None:
         if len(self._whole_at) > self._sweep_at:
