@@ -297,7 +297,7 @@ def _broken(facts: Facts, *rules: Rule) -> Iterator[str]:
                 continue
             try:
                 rule(rows)
-            except (AssertionError, LookupError) as error:
+            except (AssertionError, LookupError, ValueError) as error:
                 yield f"run {run_id}: not so: {rule.__name__.replace('_', ' ')} {error}".rstrip()
 
 
