@@ -7,8 +7,12 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pupload.controller.app import ROUTES
+from pupload.controller.routes.declaring import Route
 
 Json = dict[str, Any]
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
@@ -36,6 +40,17 @@ class Trial:
     passed: bool
     told: str
     calls: int
+
+
+@cache
+def _described() -> list[tuple[str, re.Pattern[str]]]:
+    routes = [route for route in ROUTES if isinstance(route, Route)]
+    return [(each.method, re.compile(re.sub(r"\{\w+\}", "[^/]+", each.path))) for each in routes]
+
+
+def is_described(method: str, path: str) -> bool:
+    """True for a call that the description tells of."""
+    return any(method == each and route.fullmatch(path) for each, route in _described())
 
 
 async def try_all(

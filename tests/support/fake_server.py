@@ -1,4 +1,4 @@
-"""A server for tests of the client: answers from a script, remembers what it was asked."""
+"""A server for tests of the client: answers from a script, remembers what it was asked, which is all described."""
 
 import asyncio
 import json
@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+
+from tests.support.described import is_described
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -59,6 +61,9 @@ class FakeServer:
     ) -> None:
         assert self._server is not None
         await self._server.close()
+        if kind is None:
+            asked = {(each.method, each.path) for each in self.asked if each.path.startswith("/api/")}
+            assert {each for each in asked if not is_described(*each)} == set()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
