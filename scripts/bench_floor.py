@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 IMAGE = "pupload/busybox:latest"
 CHAIN = 10
 FAN = 20
+_LONGEST_S = 60
+"""Far more than one copy takes anywhere; whatever takes longer hangs."""
 
 Copy = Callable[[Path, str, str], None]
 """Copies a file of a folder to another name in it, in a container."""
@@ -31,29 +33,32 @@ _kept = threading.local()
 class _Engine(http.client.HTTPConnection):
     """A connection to the engine that DOCKER_HOST names."""
 
+    def __init__(self) -> None:
+        super().__init__("docker", timeout=_LONGEST_S)
+
     def connect(self) -> None:
         address = urlsplit(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"))
         if address.scheme == "unix":
             self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.settimeout(self.timeout)
             self.sock.connect(address.path)
         else:
-            self.sock = socket.create_connection((address.hostname or "localhost", address.port or 2375))
+            self.sock = socket.create_connection((address.hostname or "localhost", address.port or 2375), self.timeout)
 
 
 def _call(method: str, path: str, body: object = None) -> dict[str, object]:
     if not hasattr(_kept, "engine"):
-        _kept.engine = _Engine("docker")
+        _kept.engine = _Engine()
     return _ask(_kept.engine, method, path, body)
 
 
 def _ask(engine: _Engine, method: str, path: str, body: object = None) -> dict[str, object]:
     content = json.dumps(body) if body is not None else None
     engine.request(method, f"/v1.41{path}", content, {"Content-Type": "application/json"})
-    return _answer(engine)
+    return _told(engine.getresponse())
 
 
-def _answer(engine: _Engine) -> dict[str, object]:
-    answer = engine.getresponse()
+def _told(answer: http.client.HTTPResponse) -> dict[str, object]:
     content = answer.read()
     if answer.status >= 300:
         raise RuntimeError(f"the engine answers {answer.status}: {content.decode(errors='replace')}")
@@ -62,7 +67,7 @@ def _answer(engine: _Engine) -> dict[str, object]:
 
 def by_cli(folder: Path, source: str, target: str) -> None:
     run = ["docker", "run", "--rm", "-v", f"{folder}:/w", IMAGE, "cp", f"/w/{source}", f"/w/{target}"]
-    subprocess.run(run, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(run, check=True, stdout=subprocess.DEVNULL, timeout=_LONGEST_S)
 
 
 @contextmanager
@@ -72,10 +77,12 @@ def by_api() -> Iterator[Copy]:
 
         def copy(folder: Path, source: str, target: str) -> None:
             container = _create(folder, source, target)
-            waiting = _Engine("docker")
+            waiting = _Engine()
             waiting.request("POST", f"/v1.41/containers/{container}/wait?condition=next-exit")
+            # The answer begins when the engine looks out for the exit; one before that would go unheard for ever.
+            answer = waiting.getresponse()
             _call("POST", f"/containers/{container}/start")
-            code = _answer(waiting)["StatusCode"]
+            code = _told(answer)["StatusCode"]
             waiting.close()
             remover.submit(_call, "DELETE", f"/containers/{container}?force=1&v=1")
             if code:

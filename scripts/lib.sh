@@ -18,6 +18,17 @@ install_packages() {
         fail "apt-get could not install $*: $(tail -n 3 "$STATE/apt.log")"
 }
 
+# need_programs PROGRAM[=PACKAGE]...: what some tests run; where one cannot be had, these tests skip.
+need_programs() {
+    local each
+    for each in "$@"; do
+        if command -v "${each%%=*}" >/dev/null; then continue; fi
+        if ! may_install || ! (install_packages "${each#*=}"); then
+            say "without ${each%%=*}; the tests that need it skip"
+        fi
+    done
+}
+
 # --- a place for logs, and the way out -------------------------------------------------------------------------------
 
 # stop PID: asked first; after half a minute, made to.
@@ -76,6 +87,12 @@ need_venv() {
     grep -sF -e "${wanted% *}" "$stamp" >"$STATE/stamp" || true
     echo "$wanted" >>"$STATE/stamp"
     mv "$STATE/stamp" "$stamp"
+}
+
+# need_database_user: as root, PostgreSQL runs as a user that its first start makes; two at once would trip over it.
+need_database_user() {
+    if [ "$(id -u)" != 0 ] || id pgserver >/dev/null 2>&1; then return; fi
+    useradd -s /bin/bash pgserver
 }
 
 # --- a Docker engine -------------------------------------------------------------------------------------------------

@@ -4,7 +4,15 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.support.claims import move_in
 from tests.support.postgres import a_database, a_postgres
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives each process that runs tests its own place for temporary files."""
+    only_directs = config.getoption("dist", "no") != "no" and config.getoption("tx", [])
+    if not only_directs:
+        move_in()
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +24,6 @@ def postgres() -> Iterator[str]:
 
 @pytest.fixture
 async def database_dsn(postgres: str) -> AsyncIterator[str]:
-    """The address of an empty database."""
+    """The address of a database with the schema and no rows."""
     async with a_database(postgres) as dsn:
         yield dsn

@@ -1,6 +1,7 @@
 """The whole system, one for all tests of a session that only talk to it; each test may leave nothing behind."""
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -100,7 +101,7 @@ def busybox() -> str:
 @pytest.fixture(scope="session")
 def own_entrypoint(busybox: str) -> Iterator[str]:
     """An image that copies by an entrypoint of its own."""
-    with an_image_with_entrypoint("pupload/test-entrypoint:latest", COPYING) as name:
+    with an_image_with_entrypoint(f"pupload/test-entrypoint-{os.getpid()}:latest", COPYING) as name:
         yield name
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import docker
 import pytest
 
-from tests.support.leaks import no_process_left, traces
+from tests.support.leaks import left_over, no_process_left, traces
 
 
 @pytest.fixture(scope="session")
@@ -17,10 +17,13 @@ def plain_engine() -> Iterator[docker.APIClient]:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_left_on_the_engine(plain_engine: docker.APIClient) -> Iterator[None]:
-    before = traces(plain_engine)
+def _nothing_is_left_on_the_engine(
+    plain_engine: docker.APIClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    folder = tmp_path_factory.getbasetemp()
+    before = traces(plain_engine, folder)
     yield
-    assert traces(plain_engine).beyond(before) == {}
+    assert left_over(plain_engine, folder, before) == []
 
 
 @pytest.fixture(autouse=True, scope="module")

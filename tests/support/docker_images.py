@@ -1,5 +1,6 @@
 """The image that container tests run: static busybox with a link for each of its programs, built when it is missing."""
 
+import fcntl
 import io
 import json
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 import docker
 import pytest
 
+from tests.support.claims import own
+
 BUSYBOX = "pupload/busybox:latest"
 WITH_PERL = "pupload/resize:latest"
 """A Debian, made by the scripts; Perl is in every one."""
@@ -21,11 +24,20 @@ def ensure_busybox() -> str:
     """The name of the image, which is on the engine now."""
     client = docker.from_env(timeout=120)
     try:
-        if not client.images.list(BUSYBOX):
-            client.images.build(fileobj=_context(), custom_context=True, tag=BUSYBOX, rm=True, forcerm=True)
+        with _alone():
+            if not client.images.list(BUSYBOX):
+                client.images.build(fileobj=_context(), custom_context=True, tag=BUSYBOX, rm=True, forcerm=True)
     finally:
         client.close()
     return BUSYBOX
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One test process at a time."""
+    with (own().parent / "pupload-busybox.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import itertools
+import os
 from base64 import b64encode
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -28,9 +29,9 @@ from pupload.protocol import (
     Lines,
     ObjectRef,
     OutputSpec,
-    PutWish,
     Pin,
     Pinned,
+    PutWish,
     Sign,
     Signed,
     SignedGet,
@@ -45,7 +46,11 @@ MB = 1024**2
 
 
 class FakeStore:
-    """Objects by key. `faults` are statuses to answer first, or "cut" to close in mid-body."""
+    """Objects by key. `faults` are statuses to answer first, or what else is to go wrong.
+
+    "cut" closes in mid-body, "flip" changes a bit, "short" claims to be whole and is not, "drip" comes byte by byte,
+    "reset" closes before an answer, "unheard" stores and answers 500.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
@@ -71,16 +76,21 @@ class FakeStore:
         fault = self.faults.popleft() if self.faults else None
         if isinstance(fault, int):
             return web.Response(status=fault, text="a fault on order")
-        return await (self._put(request, key) if request.method == "PUT" else self._get(request, key, fault))
+        if fault == "reset" and request.transport:
+            request.transport.abort()
+        return await (self._put(request, key, fault) if request.method == "PUT" else self._get(request, key, fault))
 
-    async def _put(self, request: web.Request, key: str) -> web.Response:
+    async def _put(self, request: web.Request, key: str, fault: str | None) -> web.Response:
+        if fault == "cut" and request.transport:
+            await request.content.readany()
+            request.transport.abort()
         body = await request.read()
         if request.headers.get("Content-Length") != str(len(body)):
             return web.Response(status=411, text="exact length wanted")
         if request.headers.get("Content-MD5") != b64encode(hashlib.md5(body).digest()).decode():
             return web.Response(status=400, text="BadDigest")
         self.objects[key] = body
-        return web.Response(headers={"ETag": etag(body)})
+        return web.Response(status=500 if fault == "unheard" else 200, headers={"ETag": etag(body)})
 
     async def _get(self, request: web.Request, key: str, fault: str | None) -> web.StreamResponse:
         if key not in self.objects:
@@ -88,8 +98,14 @@ class FakeStore:
         body = self.objects[key]
         if fault == "flip":
             body = bytes([body[0] ^ 1]) + body[1:]
+        if fault == "short":
+            body = body[: len(body) // 2]
         response = web.StreamResponse(headers={"ETag": etag(self.objects[key]), "Content-Length": str(len(body))})
         await response.prepare(request)
+        for at in range(20 if fault == "drip" else 0):
+            await response.write(body[at : at + 1])
+            await asyncio.sleep(0.05)
+        body = body[20:] if fault == "drip" else body
         await response.write(body[: len(body) // 2] if fault == "cut" else body)
         if fault == "cut" and request.transport:
             request.transport.abort()
@@ -342,7 +358,7 @@ _numbers = itertools.count(1)
 def an_assignment(*argv: str, memory_bytes: int = 256 * MB, **more: object) -> Assignment:
     """One attempt of `argv` in the busybox image; `sh` scripts come as `*shell("…")`."""
     number = next(_numbers)
-    ref = AttemptRef(run_id=f"run_test{number:08d}", node_id="node-1", attempt=1, lease=f"lease{number}")
+    ref = AttemptRef(run_id=f"run_test{os.getpid()}x{number:04d}", node_id="node-1", attempt=1, lease=f"lease{number}")
     told: dict[str, object] = {
         "ref": ref,
         "flow_name": "flow",

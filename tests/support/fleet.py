@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pupload.stores.base import StoreAddress
+from tests.support.claims import claim
 from tests.support.s3_servers import free_port
 
 _STOP_S = 30.0
@@ -83,6 +84,7 @@ class Fleet:
 
     def add_worker(self, name: str, *controllers: str, more: Mapping[str, str] = MappingProxyType({})) -> None:
         """A new worker of the controllers; `more` is its own environment."""
+        claim(self.mark(name))
         added = subprocess.run(
             [sys.executable, "-m", "pupload.cli.main", "worker-token", "add", self.mark(name)],
             check=True,

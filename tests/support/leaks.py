@@ -1,43 +1,97 @@
-"""What a test may leave behind: nothing."""
+"""What a test may leave behind: nothing. What other test processes have made is theirs to answer for."""
 
 import asyncio
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import docker
 import psutil  # type: ignore[import-untyped]
 
-LABELS = ("pupload.run", "pupload.worker")
-TEMPORARY = Path("/tmp")
+from tests.support import claims
+
+WORKER = "pupload.worker"
+LABELS = {"pupload.run", WORKER}
+Row = Mapping[str, Any]
+"""What the engine says of one thing."""
+
+_SETTLE_S = 20.0
+_POLL_S = 0.05
 
 
-@dataclass(frozen=True)
-class Traces:
-    """What there is of ours on this machine, by what identifies it."""
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Something on this machine that identifies itself so. `ours`: it surely is."""
 
-    containers: frozenset[str]
-    volumes: frozenset[str]
-    networks: frozenset[str]
-    mounts: frozenset[str]
-
-    def beyond(self, before: "Traces") -> dict[str, list[str]]:
-        """What is here and was not there."""
-        new = {field.name: sorted(getattr(self, field.name) - getattr(before, field.name)) for field in fields(self)}
-        return {kind: found for kind, found in new.items() if found}
+    kind: str
+    name: str
+    ours: bool
 
 
-def traces(engine: docker.APIClient) -> Traces:
-    """The traces of now."""
-    containers = [row for label in LABELS for row in engine.containers(all=True, filters={"label": label})]
-    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    return Traces(
-        containers=frozenset(row["Names"][0] for row in containers),
-        volumes=frozenset(row["Name"] for row in engine.volumes()["Volumes"] or []),
-        networks=frozenset(row["Name"] for row in engine.networks()),
-        mounts=frozenset(mount for mount in mounts if "/pup" in mount),
-    )
+def traces(engine: docker.APIClient, folder: Path) -> frozenset[Trace]:
+    """Every container, volume and network of now, less what others have claimed, and our mounts.
+
+    These are in `folder`, which is ours too, or among our temporary files.
+    """
+    containers = engine.containers(all=True)
+    volumes = _volumes(engine, _held_by_others(containers))
+    found = [*_containers(containers), *volumes, *_networks(engine), *_mounts(folder)]
+    return frozenset(trace for trace in found if trace is not None)
+
+
+def left_over(engine: docker.APIClient, folder: Path, before: frozenset[Trace]) -> list[str]:
+    """What is there and was not before.
+
+    What nobody has claimed may be another process's, in use, and has time to go: a leak stays.
+    """
+    deadline = time.monotonic() + _SETTLE_S
+    while new := traces(engine, folder) - before:
+        if any(trace.ours for trace in new) or not claims.others() or time.monotonic() > deadline:
+            break
+        time.sleep(_POLL_S)
+    return sorted(f"{trace.kind} {trace.name}" for trace in new)
+
+
+def _containers(rows: list[Row]) -> Iterator[Trace | None]:
+    for row in rows:
+        if LABELS & set(row["Labels"] or {}):
+            yield _labelled("container", row["Names"][0], row)
+
+
+def _held_by_others(containers: list[Row]) -> set[str]:
+    """The volumes of others' containers; those without a name of their own carry no label."""
+    theirs = (row for row in containers if claims.is_others(_worker(row)))
+    return {mount.get("Name", "") for row in theirs for mount in row["Mounts"]}
+
+
+def _volumes(engine: docker.APIClient, held_by_others: set[str]) -> Iterator[Trace | None]:
+    for row in engine.volumes()["Volumes"] or []:
+        if row["Name"] not in held_by_others:
+            yield _labelled("volume", row["Name"], row)
+
+
+def _networks(engine: docker.APIClient) -> Iterator[Trace | None]:
+    for row in engine.networks():
+        yield _labelled("network", row["Name"], row)
+
+
+def _labelled(kind: str, name: str, row: Row) -> Trace | None:
+    worker = _worker(row)
+    return None if claims.is_others(worker) else Trace(kind, name, claims.is_ours(worker))
+
+
+def _worker(row: Row) -> str:
+    return str((row.get("Labels") or {}).get(WORKER, ""))
+
+
+def _mounts(folder: Path) -> Iterator[Trace]:
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        place = Path(line.split()[1])
+        if place.is_relative_to(folder) or place.is_relative_to(claims.own()):
+            yield Trace("mount", str(place), ours=True)
 
 
 def tasks_of_ours() -> list[str]:
@@ -55,15 +109,23 @@ def no_process_left() -> Iterator[None]:
     """Fails when a child process, or a folder of ours among the temporary ones, outlives the block."""
     processes, folders = _children(), _folders()
     yield
-    assert not _children() - processes, "processes left behind"
+    # One that was told to end may need a moment yet.
+    _, left = psutil.wait_procs(_children() - processes, timeout=_SETTLE_S)
+    assert not [str(process) for process in left], "processes left behind"
     assert not _folders() - folders, "temporary folders left behind"
 
 
-def _children() -> set[tuple[int, str]]:
-    # A shared PostgreSQL lives as long as the session, in a folder of its own.
-    children = psutil.Process().children(recursive=True)
-    return {(child.pid, " ".join(child.cmdline())) for child in children if child.status() != psutil.STATUS_ZOMBIE}
+def _children() -> set[psutil.Process]:
+    return {child for child in psutil.Process().children(recursive=True) if _lives(child)}
+
+
+def _lives(child: psutil.Process) -> bool:
+    try:
+        return bool(child.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _folders() -> set[str]:
-    return {path.name for path in TEMPORARY.glob("pup-*") if not path.name.startswith("pup-pg-")}
+    # A shared PostgreSQL lives as long as the session, in a folder of its own.
+    return {path.name for path in claims.own().glob("pup-*") if not path.name.startswith("pup-pg-")}

@@ -23,6 +23,8 @@ ACCESS_KEY, SECRET_KEY = "tester", "a-secret-for-tests"
 STRANGER = "127.0.0.2"
 """Where stores listen that flows bring: tests allow it, and 127.0.0.1 is as closed as ever."""
 _numbers = itertools.count(1)
+_FIRST_PORT, _PORTS, _ROW = 12000, 20000, 400
+_ports = (_FIRST_PORT + (os.getpid() * _ROW + n) % _PORTS for n in itertools.count())
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,7 @@ def a_moto(host: str = "127.0.0.1") -> Iterator[S3Server]:
 
 
 @contextmanager
-def a_process(
-    command: Sequence[str], port: int, environment: dict[str, str], host: str = "127.0.0.1"
-) -> Iterator[int]:
+def a_process(command: Sequence[str], port: int, environment: dict[str, str], host: str = "127.0.0.1") -> Iterator[int]:
     """The id of a process that listens on `port`; it ends with the block, and with us."""
     tethered = [sys.executable, tether.__file__, str(os.getpid()), *command]
     with subprocess.Popen(tethered, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -96,10 +96,20 @@ def wait_for_server(port: int, process: subprocess.Popen[bytes] | None = None, h
 
 
 def free_port() -> int:
-    """A port that is free now."""
+    """A port that is free now, and that nobody is given by chance: below those that connections get.
+
+    Each process has a row of its own, so that two do not find the same one free.
+    """
+    return next(port for port in _ports if _is_free(port))
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
 
 
 def at(address: StoreAddress, endpoint: str) -> StoreAddress:

@@ -16,6 +16,7 @@ from pathlib import Path
 import asyncpg
 
 from pupload.cli.child import worker_name
+from tests.support.claims import claim
 
 READY_S = 60.0
 STOP_S = 30.0
@@ -54,6 +55,7 @@ class System:
 
     def start(self) -> None:
         """Returns when the system takes runs, with its worker there."""
+        claim(worker_name(self.data))
         before = len(self.log)
         with self._log_path.open("ab") as log:
             self.process = subprocess.Popen(

@@ -1,6 +1,7 @@
 """The adapter on a real engine, and its traps."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -12,26 +13,30 @@ from pupload.containers import janitor, probe
 from pupload.containers.docker import Engine, NameTaken, Refused
 from pupload.containers.spec import ContainerSpec
 from pupload.errors import EngineUnavailable
+from tests.support.claims import claim
 from tests.support.docker_images import ensure_busybox
 
 pytestmark = pytest.mark.integration
 
 T = TypeVar("T")
 
-OURS = {"pupload.worker": "engine-test", "pupload.instance": "one"}
+WORKER = f"engine-test-{os.getpid()}"
+OURS = {"pupload.worker": WORKER, "pupload.instance": "one"}
+NAME = f"pup-{WORKER}"
 
 
 @pytest.fixture
 async def engine() -> AsyncIterator[Engine]:
+    claim(WORKER)
     ensure_busybox()
     engine = await Engine.connect()
     yield engine
-    for left in await engine.list_labelled({"pupload.worker": "engine-test"}):
+    for left in await engine.list_labelled({"pupload.worker": WORKER}):
         await engine.remove(left.id)
     await engine.close()
 
 
-def a_spec(*argv: str, name: str = "pup-engine-test", **labels: str) -> ContainerSpec:
+def a_spec(*argv: str, name: str = NAME, **labels: str) -> ContainerSpec:
     return ContainerSpec(
         name=name, image="pupload/busybox:latest", uid=65532, gid=65532, memory_bytes=2**26, cpu=1,
         labels={**OURS, **labels}, argv=argv,
@@ -49,12 +54,12 @@ async def test_a_container_whose_create_was_answered_unheard_is_adopted(engine: 
 
 async def test_a_name_held_by_a_foreign_container_is_not_taken(engine: Engine) -> None:
     await engine.create(a_spec("true", **{"pupload.instance": "another"}))
-    with pytest.raises(NameTaken, match="pup-engine-test is held by a container that is not ours"):
+    with pytest.raises(NameTaken, match=f"{NAME} is held by a container that is not ours"):
         await engine.create(a_spec("true"))
 
 
 async def test_an_image_that_is_not_there_is_refused_with_404(engine: Engine) -> None:
-    spec = ContainerSpec("pup-engine-test", "no/such:1", 1, 1, 2**26, 1, OURS)
+    spec = ContainerSpec(NAME, "no/such:1", 1, 1, 2**26, 1, OURS)
     with pytest.raises(Refused) as caught:
         await engine.create(spec)
     assert caught.value.status == 404
@@ -114,16 +119,16 @@ async def test_killing_what_does_not_run_is_fine(engine: Engine) -> None:
 
 async def test_the_janitor_takes_what_nobody_holds_and_nothing_else(engine: Engine, tmp_path: Path) -> None:
     home = {janitor.HOME: janitor.home_of(tmp_path)}
-    held = await engine.create(a_spec("true", name="pup-engine-held", **home))
-    await engine.create(a_spec("true", name="pup-engine-stray", **home))
+    held = await engine.create(a_spec("true", name=f"{NAME}-held", **home))
+    await engine.create(a_spec("true", name=f"{NAME}-stray", **home))
     # Of a worker that goes by the same name over another directory.
-    foreign = await engine.create(a_spec("true", name="pup-engine-foreign", **{janitor.HOME: "elsewhere"}))
-    for name in ("pup-engine-held", "pup-engine-stray"):
+    foreign = await engine.create(a_spec("true", name=f"{NAME}-foreign", **{janitor.HOME: "elsewhere"}))
+    for name in (f"{NAME}-held", f"{NAME}-stray"):
         (tmp_path / name / "out").mkdir(parents=True)
     try:
-        assert await janitor.sweep(engine, "engine-test", tmp_path, {"pup-engine-held"}) == 2
+        assert await janitor.sweep(engine, WORKER, tmp_path, {f"{NAME}-held"}) == 2
         assert [each.id for each in await engine.list_labelled(home)] == [held]
-        assert names_in(tmp_path) == ["pup-engine-held"]
+        assert names_in(tmp_path) == [f"{NAME}-held"]
         assert await engine.inspect(foreign) is not None
     finally:
         await engine.remove(foreign)

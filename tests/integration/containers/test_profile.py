@@ -1,6 +1,7 @@
 """The profile as a program inside a container finds it, whatever the cgroup version."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,12 +9,14 @@ import pytest
 
 from pupload.containers.docker import Engine
 from pupload.containers.spec import ContainerSpec
+from tests.support.claims import claim
 from tests.support.docker_images import an_image_with_rooted_su, ensure_busybox, ensure_perl
 from tests.support.syscalls import OPEN_IN_OLD_ENGINES, REFUSED, asking
 
 pytestmark = pytest.mark.integration
 
 MB = 1024**2
+WORKER = f"profile-test-{os.getpid()}"
 
 SCRIPT = r"""
 say() { echo "$1=$2"; }
@@ -65,8 +68,8 @@ async def engine() -> AsyncIterator[Engine]:
 
 def a_spec(*argv: str, **more: Any) -> ContainerSpec:
     told: dict[str, Any] = {
-        "name": "pup-profile-test", "image": "pupload/busybox:latest", "uid": 65532, "gid": 65532,
-        "memory_bytes": 128 * MB, "cpu": 0.5, "labels": {"pupload.worker": "profile-test"}, "argv": argv,
+        "name": f"pup-{WORKER}", "image": "pupload/busybox:latest", "uid": 65532, "gid": 65532,
+        "memory_bytes": 128 * MB, "cpu": 0.5, "labels": {"pupload.worker": claim(WORKER)}, "argv": argv,
     }  # fmt: skip
     return ContainerSpec(**told | more)
 

@@ -1,6 +1,6 @@
 """Controllers on a real PostgreSQL and the embedded store, each test with and without notifications."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ import pytest
 from pupload.stores.base import Store
 from pupload.stores.embedded import EmbeddedStore
 from tests.support.controller import ControllerUnderTest, a_controller
+from tests.support.embedded_stores import an_embedded_store, an_empty_bucket
 from tests.support.leaks import tasks_of_ours
 from tests.support.s3_servers import STRANGER
 
@@ -18,14 +19,18 @@ def notifications(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    """An empty store, closed last: no task of ours may outlive it."""
-    store = await EmbeddedStore.start(tmp_path)
-    try:
+@pytest.fixture(scope="session", autouse=True)
+def embedded_store() -> Iterator[EmbeddedStore]:
+    """The store whose server the tests share; there before any test asks what a module has left."""
+    with an_embedded_store() as store:
         yield store
-    finally:
-        await store.close()
+
+
+@pytest.fixture
+async def store(embedded_store: EmbeddedStore) -> AsyncIterator[Store]:
+    """An empty store, closed last: no task of ours may outlive it."""
+    async with an_empty_bucket(embedded_store) as store:
+        yield store
     assert tasks_of_ours() == []
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import SecretStr
 from pupload.config import WorkerConfig
 from pupload.worker.app import open_worker
 from pupload.worker.serving import Worker
+from tests.support.claims import claim
 from tests.support.docker_images import ensure_busybox
 from tests.support.fake_controller import FakeController
 from tests.support.leaks import tasks_of_ours
@@ -37,7 +39,7 @@ def containers_of(worker: str) -> list[str]:
 @pytest.fixture
 async def config(controller: FakeController, tmp_path: Path) -> AsyncIterator[WorkerConfig]:
     """A worker's settings; after the test nothing of that worker may be left."""
-    name = f"test-{tmp_path.name[-40:]}"
+    name = claim(f"test-{os.getpid()}-{tmp_path.name[-40:]}")
     yield WorkerConfig(
         controller_url=controller.url,
         worker_token=SecretStr("token"),
