@@ -98,6 +98,22 @@ async def test_what_does_not_end_in_time_is_released_on_sigterm(
         process.kill()
 
 
+async def test_a_second_sigterm_releases_at_once(controller: FakeController, config: WorkerConfig) -> None:
+    process = start_worker(config.model_copy(update={"drain_s": 600}))
+    try:
+        node = an_assignment(*shell("echo up; sleep 600"))
+        await controller.offer(node)
+        await controller.until(lambda: bool(controller.lines))
+        process.send_signal(signal.SIGTERM)
+        await controller.until(lambda: controller.beats[-1].draining)
+        assert controller.finishes == []
+        process.send_signal(signal.SIGTERM)
+        assert (await controller.finish_of(node)).outcome is Outcome.RELEASED
+        assert await ended(process) == 0
+    finally:
+        process.kill()
+
+
 async def test_a_worker_whose_controller_is_away_ends_when_told(
     controller: FakeController, config: WorkerConfig
 ) -> None:

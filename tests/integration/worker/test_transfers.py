@@ -9,7 +9,9 @@ import pytest
 from pupload.config import WorkerConfig
 from pupload.flow.plan import Reason
 from pupload.protocol import Assignment, Finish, Outcome
+from pupload.worker import app
 from pupload.worker.serving import Worker
+from pupload.worker.transfer import Transfers
 from tests.integration.worker.conftest import serving
 from tests.support.fake_controller import MB, FakeController, an_assignment, an_output, shell
 
@@ -60,13 +62,38 @@ async def test_a_missing_output_is_told_either_way(controller: FakeController, f
 
 
 @pytest.mark.usefixtures("worker")
-@pytest.mark.parametrize("fault", [500, 503, "cut", "flip"])
+@pytest.mark.parametrize("fault", [500, 503, "cut", "flip", "short", "drip", "reset"])
 async def test_a_passing_fault_of_the_store_costs_no_attempt(controller: FakeController, fault: int | str) -> None:
     node = copy(controller)
     controller.store.faults.append(fault)
     finish = await outcome_of(controller, node)
     assert finish.outcome is Outcome.SUCCEEDED, finish
     assert controller.store.objects[finish.outputs[0].key] == CONTENT
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("fault", [500, "cut", "reset", "unheard"])
+async def test_an_upload_that_the_store_lost_or_did_not_answer_is_made_again(
+    controller: FakeController, fault: int | str
+) -> None:
+    controller.store.faults.append(fault)
+    finish = await outcome_of(
+        controller, an_assignment(*shell("head -c 300000 /dev/zero > ${b}"), outputs=[an_output("b")])
+    )
+    assert finish.outcome is Outcome.SUCCEEDED, finish
+    assert controller.store.objects == {finish.outputs[0].key: bytes(300_000)}
+    assert [asked.split()[0] for asked in controller.store.asked] == ["PUT", "PUT"]
+
+
+async def test_a_store_that_stays_broken_is_named(
+    controller: FakeController, config: WorkerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "Transfers", lambda **told: Transfers(retry_for_s=0.5, **told))
+    controller.store.faults.extend([507] * 1000)
+    async with serving(config):
+        finish = await outcome_of(controller, copy(controller))
+    assert (finish.reason, finish.final) == (Reason.TRANSFER, False)
+    assert "input a did not arrive: the store answered 507" in finish.message
 
 
 @pytest.mark.usefixtures("worker")
