@@ -267,6 +267,10 @@ class WorkerConfig(_Settings):
     egress_dns: tuple[IPv4Address, ...] = Field(
         default=(), description="who resolves names for such containers; unset: whom this machine asks"
     )
+    runtimes: dict[str, str] = Field(
+        default_factory=dict,
+        description='runtimes of the engine by tier: {"c-*": "runsc"}, the first that matches; all others: its default',
+    )
     image_timeout_s: PositiveSeconds = Field(default=900.0, description="seconds a pull may take")
     transfer_timeout_s: PositiveSeconds = Field(default=3600.0, description="seconds all inputs or outputs may take")
     registries: Registries = Field(default=(), description=_REGISTRIES)

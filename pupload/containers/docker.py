@@ -66,6 +66,7 @@ class EngineInfo:
     cores: int
     memory_bytes: int
     folder: str = ""
+    runtimes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,4 +433,5 @@ def _info(document: Mapping[str, Any]) -> EngineInfo:
         cores=int(document.get("NCPU") or 1),
         memory_bytes=int(document.get("MemTotal") or 0),
         folder=str(document.get("DockerRootDir") or ""),
+        runtimes=frozenset(document.get("Runtimes") or ()),
     )

@@ -19,6 +19,7 @@ _TIMEOUT_S = 20
 _WAIT = ("-w", "10")
 _LOCAL = "-m addrtype --dst-type LOCAL -j DROP"
 _HARMLESS = re.compile(r".* -j (DROP|PUP-[0-9a-f]+)")
+_BRIDGES = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 _COUNTER = re.compile(r" -c (\d+) \d+")
 
 
@@ -67,6 +68,7 @@ class Wall:
             text = "\n".join(["*raw", f":{self.chain} - [0:0]", *self.rules(), "COMMIT", ""])
             _ask("iptables-restore", "--noflush", *_WAIT, given=text)
             _ask("iptables", *_WAIT, "-t", "raw", "-I", *self.jump.split()[1:])
+            _let_bridges_ask()
             if not self.stands():
                 raise NoWall("the firewall does not list the rules as they were given")
         self._shut_ipv6()
@@ -77,6 +79,8 @@ class Wall:
         Errors: NoWall when the firewall cannot be asked.
         """
         if _ask("iptables", *_WAIT, "-t", "raw", "-S", self.chain, may_fail=True).splitlines()[1:] != self.rules():
+            return False
+        if not _bridges_ask():
             return False
         rules = [row for row in _ask("iptables", *_WAIT, "-t", "raw", "-S", "PREROUTING").splitlines() if "-A" in row]
         return self.jump in rules and all(map(_HARMLESS.fullmatch, rules[: rules.index(self.jump)]))
@@ -100,6 +104,18 @@ class Wall:
                 pass
         for verb in ("-F", "-X"):
             _holds("iptables", *_WAIT, "-t", "raw", verb, self.chain)
+
+
+def _bridges_ask() -> bool:
+    """True when what passes a bridge, from container to container, comes by the firewall at all."""
+    return _BRIDGES.exists() and _BRIDGES.read_text().strip() == "1"
+
+
+def _let_bridges_ask() -> None:
+    try:
+        _BRIDGES.write_text("1")
+    except OSError as error:
+        raise NoWall(f"containers on a bridge are not kept from each other: {_BRIDGES}: {error.strerror}") from error
 
 
 def _holds(*command: str) -> bool:

@@ -76,6 +76,8 @@ class ContainerSpec:
     attachments: str | None = None
     egress: Egress | None = None
     gpu: GpuDevice | None = None
+    runtime: str = ""
+    """The engine's runtime that runs it; "" is the engine's default."""
 
 
 def container_config(spec: ContainerSpec, host_cores: float) -> dict[str, Any]:
@@ -144,6 +146,7 @@ def host_config(spec: ContainerSpec, host_cores: float) -> dict[str, Any]:
         "ShmSize": SHM_BYTES,
         "PublishAllPorts": False,
         **_gpu(spec.gpu),
+        **({"Runtime": spec.runtime} if spec.runtime else {}),
     }
 
 

@@ -72,8 +72,11 @@ def free_after(free: Capacity, taken: Capacity) -> Capacity:
 def survey(config: WorkerConfig, engine: EngineInfo) -> Ledger:
     """What the configuration offers, or else what the engine's machine has.
 
-    Errors: InvalidConfig for a size or GPU that cannot be read.
+    Errors: InvalidConfig for a size or GPU that cannot be read, and for a runtime that the engine lacks.
     """
+    if lacking := set(config.runtimes.values()) - engine.runtimes:
+        known = ", ".join(sorted(engine.runtimes)) or "none"
+        raise InvalidConfig(f"runtimes: the engine has no {', '.join(sorted(lacking))}; it has {known}")
     try:
         devices = [_configured(row) for row in config.gpus] or _nvidia_gpus()
         offered = Capacity(

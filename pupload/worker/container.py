@@ -1,7 +1,9 @@
 """An assignment as the container that runs it, everything decided; what this worker does not allow is refused here."""
 
 import os
+from fnmatch import fnmatchcase
 
+from pupload.config import WorkerConfig
 from pupload.containers.janitor import ATTEMPT, HOME, INSTANCE, NODE, RUN, WORKER, home_of
 from pupload.containers.spec import ATTACHMENTS_DIR, IN_DIR, OUT_DIR, ContainerSpec
 from pupload.errors import InvalidRequest
@@ -66,9 +68,15 @@ def container_spec(shop: Shop, attempt: Attempt) -> ContainerSpec:
         attachments=str(place.attachments) if assignment.attachments else None,
         folders={kept.name: str(place.folder(kept.name)) for kept in assignment.folders},
         sheets=sheets_of(place, assignment),
+        runtime=runtime_of(shop.config, assignment.tier.name),
         egress=way_out(shop.egress) if assignment.network == "egress" else None,
         gpu=attempt.device,
     )
+
+
+def runtime_of(config: WorkerConfig, tier: str) -> str:
+    """The runtime of the engine for a tier; "" is the engine's default."""
+    return next((runtime for pattern, runtime in config.runtimes.items() if fnmatchcase(tier, pattern)), "")
 
 
 def labels(shop: Shop, ref: AttemptRef) -> dict[str, str]:

@@ -61,7 +61,7 @@ class PrivateEngine:
             "--containerd", f"{self.folder}/c.sock",
             "--containerd-namespace", name, "--containerd-plugins-namespace", f"{name}p", *options,
         )  # fmt: skip
-        self._await(self.process, lambda: self._asked("version").returncode == 0)
+        self._await(self.process, lambda: self.asked("version").returncode == 0)
 
     def _configured(self) -> Path:
         path = self.folder / "containerd.toml"
@@ -83,11 +83,12 @@ class PrivateEngine:
 
     def ask(self, *arguments: str) -> str:
         """What its command line says."""
-        told = self._asked(*arguments)
+        told = self.asked(*arguments)
         assert told.returncode == 0, told.stderr
         return told.stdout.strip()
 
-    def _asked(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def asked(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Its answer, whatever it is."""
         command = ["docker", "-H", self.address, *arguments]
         return subprocess.run(command, check=False, capture_output=True, text=True, timeout=_STOP_S)
 
@@ -146,8 +147,8 @@ class PrivateEngine:
         if self.process is not None and self.process.poll() is None:
             self.signal(signal.SIGCONT)
             self.empty()
-            left = self._asked("ps", "-aq").stdout.split()
-            self._asked("rm", "-f", "-v", *left) if left else None
+            left = self.asked("ps", "-aq").stdout.split()
+            self.asked("rm", "-f", "-v", *left) if left else None
             self.signal(signal.SIGTERM)
             self.wait()
         if self.containerd is not None:
@@ -159,7 +160,7 @@ class PrivateEngine:
 
 
 @contextlib.contextmanager
-def a_private_engine() -> Iterator[PrivateEngine]:
+def a_private_engine(*options: str) -> Iterator[PrivateEngine]:
     """An engine with the busybox image, as long as the block; the test is skipped where none can be started."""
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip("a second Docker engine needs root and dockerd")
@@ -168,7 +169,7 @@ def a_private_engine() -> Iterator[PrivateEngine]:
         engine.data.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_ROOM_BYTES}", "tmpfs", str(engine.data)], check=True)
         try:
-            engine.start()
+            engine.start(*options)
             _hand_over(ensure_busybox(), engine)
             yield engine
         finally:

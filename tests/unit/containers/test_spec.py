@@ -109,6 +109,11 @@ def test_a_command_replaces_the_image_s_entrypoint_and_none_leaves_it() -> None:
     assert "Entrypoint" not in container_config(a_spec(), 2)
 
 
+def test_a_runtime_is_named_only_where_there_is_one() -> None:
+    assert host_config(a_spec(runtime="runsc"), 2)["Runtime"] == "runsc"
+    assert "Runtime" not in host_config(a_spec(), 2)
+
+
 def test_a_gpu_of_nvidia_is_asked_by_its_own_device() -> None:
     wish = host_config(a_spec(gpu=GpuDevice("nvidia", "3")), 2)["DeviceRequests"]
     assert wish == [{"Driver": "nvidia", "DeviceIDs": ["3"], "Capabilities": [["gpu"]]}]

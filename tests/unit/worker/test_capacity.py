@@ -13,6 +13,7 @@ from pupload.containers.spec import GpuDevice
 from pupload.errors import InvalidConfig
 from pupload.tiers import Capacity, Gpu, Tier
 from pupload.worker.capacity import Ledger, free_after, survey
+from pupload.worker.container import runtime_of
 
 pytestmark = pytest.mark.unit
 
@@ -77,3 +78,14 @@ def test_settings_say_what_is_offered(tmp_path: Path) -> None:
 def test_a_size_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig, match="plenty"):
         survey(a_config(tmp_path, memory="plenty"), EngineInfo("20", "x86_64", 4, GB))
+
+
+def test_a_runtime_that_the_engine_lacks_stops_the_start(tmp_path: Path) -> None:
+    engine = EngineInfo("20", "x86_64", 4, GB, runtimes=frozenset({"runc"}))
+    with pytest.raises(InvalidConfig, match="the engine has no runsc; it has runc"):
+        survey(a_config(tmp_path, runtimes={"c-*": "runsc"}), engine)
+
+
+def test_the_first_pattern_that_matches_a_tier_names_its_runtime(tmp_path: Path) -> None:
+    config = a_config(tmp_path, runtimes={"c-nano": "runc", "c-*": "runsc"})
+    assert [runtime_of(config, tier) for tier in ("c-nano", "c-small", "m-small")] == ["runc", "runsc", ""]
