@@ -13,7 +13,7 @@ check: ## everything that reads the code: ruff, mypy, import-linter
 test: ## the quick tiers: pure tests, no engine needed
 	scripts/test-quick
 
-test-all: ## the whole suite, with real PostgreSQL, S3 and Docker
+test-all: ## the whole suite in parallel, with real PostgreSQL, S3 and Docker
 	scripts/test
 
 fmt: ## write the code in its one form
