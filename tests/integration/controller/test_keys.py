@@ -127,3 +127,23 @@ async def test_keys_are_wanted_from_the_first_one_on(database_dsn: str, store: S
         await a_key(controller)
     async with a_controller(database_dsn, store, tmp_path) as controller:
         assert await asked(controller, {}) == 401
+
+
+async def test_beyond_loopback_keys_are_wanted_by_themselves(database_dsn: str, store: Store, tmp_path: Path) -> None:
+    async with a_controller(database_dsn, store, tmp_path, host="0.0.0.0") as controller:
+        assert "pup key create" in await controller.running.parts.keys.advice()
+        assert await asked(controller, {}) == 401
+        key = await a_key(controller)
+        assert await controller.running.parts.keys.advice() == ""
+        assert await asked(controller, {"X-API-Key": key}) == 200
+
+
+async def test_a_key_may_be_made_for_a_part_alone(controller: ControllerUnderTest) -> None:
+    await a_key(controller, scopes=["run:read", "files"])
+    await a_key(controller, "operator", scopes=["admin"])
+    async with controller.running.parts.service.database.connection() as connection:
+        with pytest.raises(InvalidRequest, match="run:create"):
+            await add_key(connection, "other", scopes=["run:all"])
+        part, operator = await list_keys(connection)
+    assert (part.scopes, part.account) == (("files", "run:read"), f"acc_{part.id}")
+    assert (operator.scopes, operator.account) == (("admin",), "")
