@@ -12,7 +12,7 @@ from tests.support.controller import ControllerUnderTest, a_controller
 from tests.support.described import EXAMPLES, try_all
 from tests.support.flows import a_def, a_flow, a_node, documents
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(3600 if EXAMPLES else 240)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(3600 if EXAMPLES else 600)]
 
 
 @pytest.fixture
