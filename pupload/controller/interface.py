@@ -151,7 +151,7 @@ def _schemas(routes: Sequence[Route]) -> tuple[Schemas, Mapping[str, Any]]:
     found, definitions = models_json_schema(
         list(wanted), ref_template="#/components/schemas/{model}", schema_generator=_OurSchema
     )
-    return found, definitions["$defs"]
+    return {kind: found[kind] for kind in wanted}, definitions["$defs"]
 
 
 def _refusals(schemas: Schemas) -> Iterator[tuple[str, Response]]:
@@ -211,7 +211,9 @@ class _Described:
         reference = self._route.path.startswith(_REFERENCE)
         answers = {str(status): self._answer(answer) for status, answer in self._route.answers.items()}
         refused = {
-            str(status): Reference(ref=f"#/components/responses/{_name(status, reference=reference)}")
+            str(status): Reference.model_validate(
+                {"$ref": f"#/components/responses/{_name(status, reference=reference)}"}
+            )
             for status in statuses(self._route)
         }
         return {**answers, **refused}
