@@ -11,10 +11,12 @@ fail() { echo "${0##*/}: $*" >&2; exit 1; }
 
 may_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 
+know_packages() { [ -e "$STATE/known" ] || { apt-get update && touch "$STATE/known"; }; }
+
 install_packages() {
     say "installing $*"
     export DEBIAN_FRONTEND=noninteractive
-    { apt-get update && apt-get install -y --no-install-recommends "$@"; } >"$STATE/apt.log" 2>&1 ||
+    { know_packages && apt-get install -y --no-install-recommends "$@"; } >"$STATE/apt.log" 2>&1 ||
         fail "apt-get could not install $*: $(tail -n 3 "$STATE/apt.log")"
 }
 
