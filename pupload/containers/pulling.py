@@ -1,6 +1,7 @@
 """One pull: asked of the engine on a thread of its own, followed row by row, ended when nobody wants it any more.
 
-The engine ends a pull whose listener hangs up, so a deadline here is one there.
+The engine ends a pull whose listener hangs up, once the next bytes come: Docker 20.10 waits for these as long as the
+registry keeps the connection, and whoever pulls the same layer meanwhile waits with it.
 """
 
 import asyncio
@@ -44,12 +45,13 @@ _SAID = {
         "not found", "manifest unknown", "access denied", "unauthorized", "authentication required", "does not exist",
         "invalid reference", "forbidden", "no matching manifest", "no basic auth credentials",
         "requested access", ": denied", "denied: ",
+        "http 401", "http 403", "http 404",
     ),
     # A registry's host that nobody knows is more often a slip of the pen than a fault of the net.
     Fault.IMAGE: ("dial tcp: lookup", "no such host"),
     Fault.AWAY: (
         "dial tcp", "connection re", "i/o timeout", "tls handshake", "timeout exceeded", "deadline exceeded", "eof",
-        "toomanyrequests", "too many requests", "no space left", "status: 5", "code 5", "bad gateway",
+        "toomanyrequests", "too many requests", "no space left", "status: 5", "code 5", "http 5", "http 429", "bad gateway",
         "service unavailable", "server error", "broken pipe",
     ),
 }  # fmt: skip

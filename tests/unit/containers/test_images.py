@@ -8,6 +8,8 @@ import pytest
 
 from pupload.containers.docker import Engine, Refused
 from pupload.containers.images import Images, NoImage, Supply, exact_name
+from pupload.containers.pace import BURST
+from pupload.containers.pulling import Fault, fault_of
 
 pytestmark = pytest.mark.unit
 
@@ -127,3 +129,51 @@ async def test_an_id_that_is_gone_is_not_asked_of_a_registry() -> None:
     with pytest.raises(NoImage) as caught:
         await Images(engine, Supply(pull_s=1)).require("sha256:" + "0" * 64)
     assert (caught.value.final, engine.pulls) == (True, 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        ("no basic auth credentials", Fault.NAME),
+        ("no matching manifest for linux/arm64 in the manifest list entries", Fault.NAME),
+        ("dial tcp: lookup r.example: no such host", Fault.IMAGE),
+        ("filesystem layer verification failed for digest sha256:1", Fault.IMAGE),
+        ("dial tcp 10.0.0.1:443: connect: connection refused", Fault.AWAY),
+        ("received unexpected HTTP status: 503 Service Unavailable", Fault.AWAY),
+        ("toomanyrequests: You have reached your pull rate limit", Fault.AWAY),
+        ("write /var/lib/docker/tmp/x: no space left on device", Fault.AWAY),
+        ("unexpected EOF", Fault.AWAY),
+    ],
+)
+def test_each_word_of_an_engine_says_whose_fault_it_is(said: str, fault: Fault) -> None:
+    assert fault_of(said) is fault
+
+
+async def test_the_memory_of_a_failure_grows_with_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("pupload.containers.images.time.monotonic", lambda: now)
+    images = Images(engine := FakeEngine({"error": "manifest unknown"}), Supply(pull_s=1, pulls_per_minute=6000))
+    pulls = []
+    for later_s in (0, 16, 16, 16, 200):
+        now += later_s
+        with pytest.raises(NoImage):
+            await images.require("i")
+        pulls.append(engine.pulls)
+    assert pulls == [1, 2, 2, 3, 4]
+
+
+async def test_a_flood_of_names_waits_its_turn_or_is_turned_away() -> None:
+    images = Images(engine := FakeEngine({"error": "not found"}), Supply(pull_s=1, pulls_per_minute=1))
+    failed = await asyncio.gather(*(images.require(f"r.example/i:{n}") for n in range(30)), return_exceptions=True)
+    away = [each for each in failed if isinstance(each, NoImage) and each.fault is Fault.AWAY]
+    assert (engine.pulls, len(away)) == (BURST + 1, 30 - BURST - 1)
+    assert "too many pulls from r.example are waiting" in str(away[0])
+
+
+async def test_what_tags_mean_is_told_while_it_is_fresh() -> None:
+    images = Images(FakeEngine(there=True), Supply(pull_s=1))
+    image = await images.require("i:1")
+    await images.require("r/i@sha256:2")
+    assert images.means() == {"i:1": "r/i@sha256:2"}
+    images.forget(image.id)
+    assert images.means() == {}
