@@ -131,12 +131,6 @@ start_engine() {
     await_engine 60 || fail "dockerd does not start here: $(tail -n 3 "$STATE/dockerd.log")"
 }
 
-# need_registry: the program of a registry; tests that want one say so and are skipped where it cannot be had.
-need_registry() {
-    if command -v docker-registry >/dev/null || ! may_install; then return; fi
-    install_packages docker-registry
-}
-
 need_images() { .venv/bin/python scripts/images.py "$@"; }
 
 # --- a server --------------------------------------------------------------------------------------------------------
