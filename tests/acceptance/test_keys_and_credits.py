@@ -61,6 +61,18 @@ def test_with_a_key_set_all_who_have_none_stay_outside(priced_system: System, pa
     assert payer.get("/api/v1/runs")["Runs"] == []
 
 
+def test_a_key_sees_what_is_its_own_and_does_what_it_was_made_for(priced_system: System, payer: Visitor) -> None:
+    run = payer.submit(a_request())["ID"]
+    account = payer.get("/api/v1/account")["ID"]
+    with Visitor(priced_system.url) as other:
+        other.http.headers["X-API-Key"] = pup(priced_system.data, "key", "create", "other").strip()
+        assert other.get(f"/api/v1/runs/{run}", status=404)["Error"]["Code"] == "RUN_NOT_FOUND"
+        looking = ("key", "create", "reader", "--scope", "run:read", "--account", account)
+        other.http.headers["X-API-Key"] = pup(priced_system.data, *looking).strip()
+        assert other.get(f"/api/v1/runs/{run}")["ID"] == run
+        assert other.post("/api/v1/runs", a_request(), status=403)["Error"]["Code"] == "SCOPE_MISSING"
+
+
 def test_a_signed_url_needs_no_key(priced_system: System, payer: Visitor) -> None:
     run = payer.submit(a_request())
     with Visitor(priced_system.url) as stranger:
