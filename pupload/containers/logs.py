@@ -8,6 +8,7 @@ import json
 import re
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from pupload.units import format_size
 
 MAX_LINE_BYTES = 16 * 1024
 TAIL_LINES = 200
+FLOOD_PAUSE_S = 0.01
+"""After each piece, of 64 KB at most, that comes when a log is full: so 6 MB a second are read of a flood."""
 _IN_MEMORY_BYTES = 64 * 1024
 _MAX_WAITING_LINES = 20_000
 _PROGRESS = re.compile(r"::progress\s+(\d+(?:\.\d+)?)\s*(?:%|/\s*(\d+(?:\.\d+)?))\s*")
@@ -105,6 +108,10 @@ class Log:
 
     def feed(self, stream: str, data: bytes) -> None:
         """Take bytes that the container wrote to `stream`."""
+        if self._whole_left <= 0:
+            # Nothing more is kept. A program that goes on is slowed down by its full pipe, not the engine by it.
+            time.sleep(FLOOD_PAUSE_S)
+            return
         with self._lock:
             for raw in self._splitters[stream].feed(data):
                 self._take_in(stream, raw)

@@ -38,7 +38,10 @@ async def test_a_tier_with_a_runtime_has_a_kernel_of_its_own(
     controller: FakeController, config: WorkerConfig, engine: PrivateEngine
 ) -> None:
     settings = config.model_copy(update={"docker_host": engine.address, "runtimes": {"t-*": "runsc"}})
-    script = "cat /proc/version; cat $INPUT_LETTER > $OUTPUT_OUT; for it in /x /pup/in/x; do touch $it 2>/dev/null && echo wrote $it; done; id -u"
+    script = (
+        "cat /proc/version; cat $INPUT_LETTER > $OUTPUT_OUT;"
+        " for it in /x /pup/in/x; do touch $it 2>/dev/null && echo wrote $it; done; id -u"
+    )
     node = an_assignment(
         *shell(script), inputs=[controller.input("letter", b"dear\n")], outputs=[an_output("out")]
     )  # fmt: skip
