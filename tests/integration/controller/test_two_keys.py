@@ -306,7 +306,7 @@ async def test_what_is_anothers_is_as_if_it_were_not_there(controller: Controlle
     """And what is one's own is there, after the other had tried."""
     owner, other, newcomer = await somebody(controller), await somebody(controller), await somebody(controller)
     operator = await somebody(controller, KeyScope.ADMIN)
-    wrong = []
+    wrong: list[object] = []
     done = await a_done_run(owner)
     for name, route in CLOSED.items():
         ask = ASKS[name]

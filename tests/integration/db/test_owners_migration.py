@@ -30,12 +30,14 @@ async def test_flows_definitions_and_keys_are_carried_over(database_dsn: str) ->
             await connection.execute(script.read_text())
         for account in ("", "acc_1"):
             kept = await connection.fetchrow(SQL["resolve_flow"], account, "kept", "production", None)
+            assert kept is not None
             assert (kept["account"], kept["n"], kept["digest"]) == ("", 1, "d")
             assert len(await connection.fetch(SQL["nodedefs_of"], account, ["pub"], ["name"])) == 1
         (key,) = await connection.fetch(SQL["list_keys"])
         assert (key["account"], sorted(key["scopes"])) == ("acc_1", ["files", "flow:write", "run:create", "run:read"])
         await connection.execute(SQL["put_draft"], "acc_1", "kept", "{}", None)
         mine = await connection.fetchrow(SQL["flow_header"], "acc_1", "kept")
+        assert mine is not None
         assert (mine["account"], mine["newest"]) == ("acc_1", 0)
     finally:
         await connection.close()
