@@ -190,8 +190,8 @@ def asking(client: Client) -> str:
 
 def cancelled(client: Client) -> str:
     """A run that its client stops while it runs."""
-    run = client.start(a_request(a_source("long", "sleep 60", writes={})))
-    client.until(run["ID"], lambda now: statuses(now)["long"] == "RUNNING")
+    run = client.start(a_request(a_source("long", "echo begun; sleep 60", writes={})))
+    client.until(run["ID"], lambda now: bool(now["NodeState"]["long"]["Logs"]))
     client.arm()
     answer = client.ask("POST", f"/api/v1/runs/{run['ID']}/cancel").json()
     client.history.note_cancelled(run["ID"], answer["Status"])

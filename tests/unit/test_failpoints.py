@@ -11,8 +11,13 @@ import pupload
 from pupload import failpoints
 from pupload.errors import InvalidConfig
 from pupload.failpoints import POINTS, Struck, arm, reach, reach_now
+from tests.acceptance.failpoints import test_controller, test_worker
 
 ROOT = Path(pupload.__file__).parent
+DOCUMENT = ROOT.parent / "docs/reliability.md"
+ACTIONS = {"kill", "stop", "raise", "hang"}
+TRIED_ELSEWHERE = {"image.removing"}
+"""Where no run is under way."""
 REACHED = re.compile(r"\breach(?:_now)?\((.*?)\)")
 
 
@@ -27,6 +32,16 @@ def test_every_place_is_reached_once_in_the_code_and_no_other_is() -> None:
     assert sorted(place for source in sources for place in REACHED.findall(source)) == sorted(
         f'"{name}"' for name in POINTS
     )
+
+
+def test_the_documentation_has_every_place_as_it_is() -> None:
+    told = re.findall(r"^\| `([a-z_]+\.[a-z_]+)` \| (.*) \|$", DOCUMENT.read_text(), re.MULTILINE)
+    assert dict(told) == POINTS
+
+
+def test_every_place_is_tried_by_every_action() -> None:
+    tried = {(trial.point, trial.action) for module in (test_controller, test_worker) for trial in module.TRIALS}
+    assert tried == {(name, action) for name in POINTS if name not in TRIED_ELSEWHERE for action in ACTIONS}
 
 
 async def test_nothing_happens_where_nothing_is_armed() -> None:

@@ -17,7 +17,7 @@ from tests.support.trials import Trial, attempt
 from tests.support.web_server import WebServer, a_web_server
 
 Outcome = Callable[[Trial], list[str]]
-_LANES = 4
+_LANES = 3
 _MOST_FAULTS = 6
 
 

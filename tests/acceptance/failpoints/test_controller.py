@@ -31,6 +31,7 @@ SCENARIOS = {
     "session.seated": given,
     "session.kept": given,
     "sign.lent": given,
+    "image.pinned": given,
     "beat.extended": given,
     "log.recorded": given,
     "finish.weighed": given,
