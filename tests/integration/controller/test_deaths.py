@@ -21,7 +21,7 @@ from pupload.db.pool import open_database
 from pupload.errors import Conflict
 from pupload.flow.load import PostedRun
 from pupload.flow.plan import Edge
-from pupload.flow.request import RunRequest
+from pupload.flow.request import ReplayRequest, RunRequest, StepRequest
 from pupload.protocol import Assignment
 from pupload.run.state import RunID, RunStatus
 from pupload.stores.base import Store
@@ -146,6 +146,37 @@ async def test_a_call_that_is_repeated_makes_one_run_and_leaves_no_other_object(
         assert sorted(key.partition("/")[0] for key in await world.keys()) == sorted(runs)
         assert len(await world.sql("SELECT FROM sessions")) == len(runs)
         assert await world.sql("SELECT FROM intakes") == []
+
+
+async def test_a_replay_that_is_repeated_makes_one_run_with_what_it_begins_with(world: World) -> None:
+    earlier = await start(world.desk, "copying")
+    await world.work()
+    async for desk, death, number in world.lives():
+        call, wish = Call(key=f"/{number}", sha256=b"sha256"), ReplayRequest()
+        await outlives(desk.parts.replays.start(earlier, wish, call), death)
+        run_id = await world.desk.parts.replays.start(earlier, wish, call)
+        assert await world.desk.parts.replays.start(earlier, wish, call) == run_id
+        await world.look()
+        assert len(await world.sql("SELECT FROM runs WHERE replay_of = $1", earlier)) == number + 1
+        assert (await world.work()).ref.run_id == run_id
+    assert await world.sql("SELECT FROM intakes") == []
+
+
+async def test_a_step_that_is_repeated_makes_one_run_and_leaves_no_other_object(world: World) -> None:
+    await world.desk.parts.publishing.publish("", "copying")
+    async for desk, death, number in world.lives():
+        call = Call(key=f"/{number}", sha256=b"sha256")
+        wish = StepRequest.model_validate({"Inputs": {"in": "abc"}, "Version": 1})
+        await outlives(desk.parts.steps.start("copying", wish, call), death)
+        step = await world.desk.parts.steps.start("copying", wish, call)
+        assert (await world.desk.parts.steps.start("copying", wish, call)).run_id == step.run_id
+        await world.look()
+        await world.look()
+        runs = {row["id"] for row in await world.sql("SELECT id FROM runs")}
+        assert len(runs) == number + 1
+        assert {key.partition("/")[0] for key in await world.keys()} == runs
+        assert (await world.work()).ref.run_id == step.run_id
+    assert await world.sql("SELECT FROM intakes") == []
 
 
 async def test_a_node_calls_its_flow_once(world: World) -> None:
