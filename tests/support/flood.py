@@ -26,6 +26,8 @@ SETTINGS = {
 }
 _AT_ONCE = 20
 _POLL_S = 0.05
+_BREATH_S = 0.2
+"""All of it shares one process: without a breath, nobody else would get to do anything."""
 
 
 @dataclass(slots=True)
@@ -70,6 +72,7 @@ async def _both(controller: ControllerUnderTest, came: Flood, rounds: int, patie
     beside = asyncio.create_task(_in_a_row(controller, came, calm, patient))
     while not beside.done() or came.offered < rounds * 100:
         await _flood(controller, came, greedy, 100)
+        await asyncio.sleep(_BREATH_S)
     await beside
     await _all_ended(controller, came.accepted, greedy)
     came.memory_after = resident_bytes()

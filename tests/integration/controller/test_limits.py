@@ -156,7 +156,8 @@ async def test_a_flood_is_refused_and_all_that_was_accepted_ends(
     async with a_controller(database_dsn, store, tmp_path, **SETTINGS) as controller:
         came = await flood(controller, rounds=2, patient=2)
         async with controller.running.parts.service.database.connection() as connection:
-            stored = dict(await connection.fetch("SELECT account, count(*) FROM runs GROUP BY account"))
+            counted = await connection.fetch("SELECT account, count(*) AS runs FROM runs GROUP BY account")
+            stored = {row["account"]: row["runs"] for row in counted}
             states = {row["status"] for row in await connection.fetch("SELECT DISTINCT status FROM runs")}
     assert stored == {"greedy": len(came.accepted), "calm": len(came.patient)}
     assert states == {"COMPLETE"}

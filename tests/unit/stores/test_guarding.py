@@ -4,6 +4,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -55,10 +56,10 @@ def resolving(monkeypatch: pytest.MonkeyPatch, **answers: list[list[str]]) -> No
     """Let names resolve to these addresses, to the next ones at each question; the last answer stays."""
     known = socket.getaddrinfo
 
-    def resolve(host: str, port: object, *rest: object, **more: object) -> object:
+    def resolve(host: str, port: int, *rest: Any, **more: Any) -> Any:
         name = str(host).partition(".")[0]
         if name not in answers:
-            return known(host, port, *rest, **more)  # type: ignore[call-overload]
+            return known(host, port, *rest, **more)
         mine = answers[name]
         addresses = mine.pop(0) if len(mine) > 1 else mine[0]
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in addresses]
