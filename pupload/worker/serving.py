@@ -189,7 +189,8 @@ class Worker:
 
     async def _tell_draining(self) -> None:
         beat = self._beat().model_copy(update={"wait_s": 0.0})
-        with contextlib.suppress(ControllerUnavailable, LostLease, NotFound):
+        # Nor must a controller that is slow or away keep this worker from letting its attempts end.
+        with contextlib.suppress(ControllerUnavailable, LostLease, NotFound, TimeoutError):
             async with asyncio.timeout(_LAST_CLAIM_S):
                 await self._shop.control.beat(beat)
 
