@@ -23,7 +23,7 @@ async def test_a_run_of_an_image_from_elsewhere_is_refused(database_dsn: str, st
     allowed = ("ghcr.io/acme", "docker.io/library")
     async with a_controller(database_dsn, store, tmp_path, registries=allowed) as controller:
         for image in ("somebody/tool:1", "ghcr.io/acmeevil/tool", "sha256:" + "0" * 64):
-            said = (await controller.post("/api/v1/flow/test", using(image), expect=422))["Error"]
+            said = (await controller.post("/api/v1/runs", using(image), expect=422))["Error"]
             assert said["Code"] == "IMAGE_REFUSED"
             [detail] = said["Details"]
             assert (detail["Node"], detail["Image"]) == ("first", image)
@@ -34,7 +34,8 @@ async def test_a_run_of_an_image_from_elsewhere_is_refused(database_dsn: str, st
 
 async def test_a_version_of_an_image_from_elsewhere_is_refused(database_dsn: str, store: Store, tmp_path: Path) -> None:
     async with a_controller(database_dsn, store, tmp_path, registries=("ghcr.io",), pin_images=False) as controller:
-        async with controller.http.put(f"{controller.url}/api/v1/flows/tool", json=using("evil.com/tool")) as answer:
+        draft = documents(a_flow(a_node(), Name="tool"), a_def(Image="evil.com/tool"))
+        async with controller.http.put(f"{controller.url}/api/v1/flows/tool", json=draft) as answer:
             assert answer.status in {200, 201}, await answer.text()
         said = await controller.post("/api/v1/flows/tool/versions", expect=422)
         assert said["Error"]["Code"] == "IMAGE_REFUSED"
@@ -45,7 +46,7 @@ async def test_where_exact_images_are_required_a_tag_that_nobody_can_read_makes_
 ) -> None:
     settings = {"require_digest": True, "docker_host": NO_ENGINE}
     async with a_controller(database_dsn, store, tmp_path, **settings) as controller:
-        said = (await controller.post("/api/v1/flow/test", using("python:3"), expect=422))["Error"]
+        said = (await controller.post("/api/v1/runs", using("python:3"), expect=422))["Error"]
         assert said["Code"] == "IMAGE_REFUSED"
         assert "node 'first': image python:3 is named by a tag" in said["Message"]
         await controller.post("/api/v1/flow/test", using(DIGEST))
