@@ -12,6 +12,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -81,8 +82,10 @@ class Keys:
         self._wanted, self._look_at = config.wants_keys, 0.0
         self._known: dict[bytes, tuple[float, Caller]] = {}
 
-    async def caller_of(self, headers: Mapping[str, str]) -> Caller:
-        """Who calls.
+    async def caller_of(
+        self, headers: Mapping[str, str], turn: AbstractAsyncContextManager[object] | None = None
+    ) -> Caller:
+        """Who calls. A key that is not known by now is looked for in its `turn`.
 
         Errors: Unauthorized.
         """
@@ -91,7 +94,8 @@ class Keys:
         given = key_in(headers)
         known = self._known.get(token_digest(given))
         if known is None or known[0] < time.monotonic():
-            known = await self._find(given)
+            async with turn or nullcontext():
+                known = await self._find(given)
         return known[1]
 
     async def advice(self) -> str:

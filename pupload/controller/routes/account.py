@@ -54,8 +54,7 @@ async def _known(request: web.Request) -> Caller:
     """
     parts, remote = parts_of(request), request.remote or ""
     with parts.limits.counting_wrong_keys(remote):
-        async with parts.limits.turn(remote):
-            return await parts.keys.caller_of(request.headers)
+        return await parts.keys.caller_of(request.headers, parts.limits.turn(remote))
 
 
 async def _in_place(request: web.Request, caller: Caller) -> Caller:

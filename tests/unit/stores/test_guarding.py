@@ -103,13 +103,13 @@ async def test_an_inside_store_of_a_flow_is_never_asked(
     assert inner.seen == []
 
 
-@pytest.mark.parametrize(
-    "endpoint",
-    (
-        "169.254.169.254 10.0.0.1:9000 [::1]:9000 [::ffff:127.0.0.1]:80 [fd00::1]:9000 0.0.0.0:9000 127.1:9000 "
-        "0x7f000001:9000 1.1.1.1:22 1.1.1.1:25 [64:ff9b::7f00:1]:443"
-    ).split(),
-)
+INSIDE = """
+169.254.169.254 10.0.0.1:9000 [::1]:9000 [::ffff:127.0.0.1]:80 [fd00::1]:9000 0.0.0.0:9000 127.1:9000 0x7f000001:9000
+1.1.1.1:22 1.1.1.1:25 [64:ff9b::7f00:1]:443
+"""
+
+
+@pytest.mark.parametrize("endpoint", INSIDE.split())
 async def test_no_spelling_and_no_port_of_the_system_gets_through(connected: list[str], endpoint: str) -> None:
     store = a_store(f"http://{endpoint}")
     await refused(store, "head")
