@@ -90,7 +90,7 @@ def progress_of(text: str) -> float | None:
 class Log:
     """The log of one attempt. `feed` may be called from any thread; `wake` is called there when there is news.
 
-    Units: `live_bytes` and `whole_bytes` count the text of lines.
+    Units: `live_bytes` counts the text of lines, `whole_bytes` all that is kept of them.
     """
 
     def __init__(self, folder: Path, *, live_bytes: int, whole_bytes: int, wake: Callable[[], None]) -> None:
@@ -171,22 +171,23 @@ class Log:
             self._keep(LogLine(datetime.now(UTC), "system", f"the log has reached {limit}; the rest is dropped"))
 
     def _keep(self, line: LogLine) -> None:
-        size = len(line.text) + 1
-        self._whole_left -= size
         self._note(line)
         if self.beyond_live:
             self._tail.append(line)
             return
         self._waiting.append(line)
-        self._live_left -= size
+        self._live_left -= len(line.text) + 1
         if self._live_left <= 0 or len(self._waiting) >= _MAX_WAITING_LINES:
             self.beyond_live = True
             text = "more output than is shown live: the last lines follow at the end, all of it is in the whole log"
             self._waiting.append(LogLine(line.at, "system", text))
 
     def _note(self, line: LogLine) -> None:
+        # Counted as it is kept: a line of one letter is a hundred bytes there.
+        entry = _as_json(line)
+        self._whole_left -= len(entry)
         try:
-            self._spool.write(_as_json(line))
+            self._spool.write(entry)
         except OSError:
             # A full disk must not stop the reading: the program would hang on its full pipe.
             self._whole_left = 0
