@@ -12,7 +12,7 @@ from tests.support.flows import a_def, a_flow, a_node, documents
 
 pytestmark = pytest.mark.integration
 DIGEST = "ghcr.io/acme/tool@sha256:" + "a" * 64
-NO_ENGINE = "unix:///nowhere/docker.sock"
+NO_ENGINE = "tcp://127.0.0.1:9"
 
 
 def using(image: str) -> dict[str, Any]:

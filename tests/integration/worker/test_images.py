@@ -32,7 +32,8 @@ async def word_of(controller: FakeController, image: str, run_id: str = "", exac
     """What the image's `/word` holds, as a node prints it."""
     node = an_assignment("cat", "/word", image=image, exact=exact)
     if run_id:
-        node = node.model_copy(update={"ref": node.ref.model_copy(update={"run_id": run_id})})
+        told = {"run_id": run_id, "attempt": len(controller.finishes) + 1}
+        node = node.model_copy(update={"ref": node.ref.model_copy(update=told)})
     await controller.offer(node)
     finish = await controller.finish_of(node)
     return "".join(line.text for line in finish.lines if line.stream == "stdout"), finish
