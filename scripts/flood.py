@@ -61,4 +61,4 @@ if __name__ == "__main__":
     given = [int(each) for each in sys.argv[1:]]
     with a_postgres() as server:
         wrong = asyncio.run(main(server, *(given + [20, 10][len(given) :])))
-    sys.exit("\n".join(wrong))
+    sys.exit("\n".join(wrong) or 0)
