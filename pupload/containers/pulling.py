@@ -51,8 +51,8 @@ _SAID = {
     Fault.IMAGE: ("dial tcp: lookup", "no such host"),
     Fault.AWAY: (
         "dial tcp", "connection re", "i/o timeout", "tls handshake", "timeout exceeded", "deadline exceeded", "eof",
-        "toomanyrequests", "too many requests", "no space left", "status: 5", "code 5", "http 5", "http 429", "bad gateway",
-        "service unavailable", "server error", "broken pipe",
+        "toomanyrequests", "too many requests", "no space left", "status: 5", "code 5", "http 5", "http 429",
+        "bad gateway", "service unavailable", "server error", "broken pipe",
     ),
 }  # fmt: skip
 

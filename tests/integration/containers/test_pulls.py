@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pupload.containers.cleaning import Cleaning, Marks
 from pupload.containers.docker import Engine
 from pupload.containers.images import Images, NoImage, Supply, exact_name
 from pupload.containers.names import Registries
@@ -188,3 +189,20 @@ async def test_a_pull_is_on_record_before_it_has_ended(door: Door, engine: Engin
     assert Shelf(tmp_path).begun == {door.name("begun:latest")}
     await images.close()
     await asyncio.wait({pull})
+
+
+async def test_only_what_was_pulled_here_and_is_not_in_use_is_removed(
+    door: Door, engine: Engine, tmp_path: Path
+) -> None:
+    names = [door.name(f"{each}:latest") for each in ("theirs", "held", "old")]
+    for name, word in zip(("theirs", "held", "old"), ("1", "2", "3"), strict=True):
+        door.registry.push(name, word)
+    await Images(engine, Supply(pull_s=20)).require(names[0])
+    images = Images(engine, Supply(pull_s=20), Shelf(tmp_path))
+    images.hold("attempt", await images.require(names[1]))
+    for name in (names[0], names[2]):
+        await images.require(name)
+    assert await Cleaning(engine, images, Marks(2, 1), lambda: 99.0).look() == 1
+    assert [await is_here(engine, name) for name in names] == [True, True, False]
+    await images.require(names[2])
+    assert await is_here(engine, names[2])

@@ -1,5 +1,6 @@
 """The operator's rules for images, as a client meets them."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from pupload.stores.base import Store
 from tests.support.controller import a_controller
 from tests.support.docker_images import ensure_busybox
 from tests.support.flows import a_def, a_flow, a_node, documents
+from tests.support.registry import PROGRAM, a_door, a_registry
 
 pytestmark = pytest.mark.integration
 DIGEST = "ghcr.io/acme/tool@sha256:" + "a" * 64
@@ -63,3 +65,19 @@ async def test_where_exact_images_are_required_a_tag_is_settled_before_the_run(
         [assignment] = await worker.claim()
         assert assignment.image == busybox
         assert assignment.exact.startswith("sha256:")
+
+
+async def test_a_version_names_the_digest_that_its_registry_tells(
+    database_dsn: str, store: Store, tmp_path: Path
+) -> None:
+    if shutil.which(PROGRAM) is None:
+        pytest.skip(f"{PROGRAM} is not installed")
+    with a_registry(tmp_path / "registry") as registry:
+        digest = registry.push("published", "one")
+        async with a_door(registry) as door, a_controller(database_dsn, store, tmp_path) as controller:
+            draft = documents(a_flow(a_node(), Name="tool"), a_def(Image=door.name("published:latest")))
+            async with controller.http.put(f"{controller.url}/api/v1/flows/tool", json=draft) as answer:
+                assert answer.status in {200, 201}, await answer.text()
+            version = await controller.post("/api/v1/flows/tool/versions", expect=201)
+            image = door.name("published")
+            assert (version["Images"], version["Warnings"]) == ({f"{image}:latest": f"{image}@{digest}"}, [])
