@@ -21,7 +21,7 @@ class DiskEngine(Engine):
         self.tags = {f"sha256:{each}": names for each, names in tags.items()}
         self.used: set[str] = set()
 
-    async def call(self, what: str, ask: Callable[[Any], Any], deadline_s: float = 30.0) -> Any:
+    async def call(self, what: str, ask: Callable[[Any], Any], deadline_s: float | None = 30.0) -> Any:
         return ask(self)
 
     def full(self) -> float:

@@ -25,7 +25,7 @@ class FakeEngine(Engine):
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def call(self, what: str, ask: Callable[[Any], Any], deadline_s: float = 30.0) -> Any:
+    async def call(self, what: str, ask: Callable[[Any], Any], deadline_s: float | None = 30.0) -> Any:
         await asyncio.sleep(0)
         return ask(self)
 
