@@ -20,6 +20,8 @@ from pupload.units import format_size
 
 MAX_LINE_BYTES = 16 * 1024
 TAIL_LINES = 200
+TAIL_BYTES = 256 * 1024
+"""They travel with the end of an attempt, in one request."""
 FLOOD_PAUSE_S = 0.01
 """After each piece, of 64 KB at most, that comes when a log is full: so 6 MB a second are read of a flood."""
 _IN_MEMORY_BYTES = 64 * 1024
@@ -142,7 +144,13 @@ class Log:
     def tail(self) -> list[LogLine]:
         """The last of the lines that came once no more were shown live."""
         with self._lock:
-            return list(self._tail)
+            room, kept = TAIL_BYTES, list[LogLine]()
+            for line in reversed(self._tail):
+                room -= len(line.text)
+                if room < 0:
+                    break
+                kept.append(line)
+            return kept[::-1]
 
     def whole(self) -> IO[bytes]:
         """The whole log as a file at its beginning: one JSON object a line with At, Stream and Text."""
