@@ -56,7 +56,7 @@ class EgressNetwork:
     async def close(self) -> None:
         """Remove network and wall; what still uses them keeps them for the next start."""
         try:
-            await self._engine.call("remove the network", lambda client: client.remove_network(self.way.network))  # type: ignore[no-untyped-call]
+            await self._engine.call("remove the network", lambda client: client.remove_network(self.way.network))
         except Refused as refused:
             if refused.status != 404:
                 log.warning("network %s stays: %s", self.way.network, refused)
@@ -85,10 +85,10 @@ async def open_egress(engine: Engine, wall: Wall, labels: Mapping[str, str]) -> 
 def _made(client: docker.APIClient, name: str, labels: Mapping[str, str]) -> str:
     """The address of the bridge."""
     options = {"com.docker.network.bridge.name": name, "com.docker.network.bridge.enable_icc": "false"}
-    found: list[dict[str, Any]] = [row for row in client.networks(names=[name]) if row["Name"] == name]  # type: ignore[no-untyped-call]
+    found: list[dict[str, Any]] = [row for row in client.networks(names=[name]) if row["Name"] == name]
     if not found:
-        client.create_network(name, "bridge", options=options, labels=dict(labels), check_duplicate=True)  # type: ignore[no-untyped-call]
-    network = client.inspect_network(name)  # type: ignore[no-untyped-call]
+        client.create_network(name, "bridge", options=options, labels=dict(labels), check_duplicate=True)
+    network = client.inspect_network(name)
     if network["Driver"] != "bridge" or network.get("EnableIPv6") or options.items() - network["Options"].items():
         raise NoWall(f"the network {name} is there, and is not as this worker makes it; remove it")
     return str(network["IPAM"]["Config"][0]["Gateway"])

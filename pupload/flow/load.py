@@ -28,7 +28,7 @@ MAX_PROBLEMS = 200
 """Problems named in one answer."""
 
 _NO_YAML = (yaml.YAMLError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError)
-"""What the library raises: a value that is not of the kind that its tag says, as `!!int x`, ends it somewhere inside."""
+"""What the library raises: a value that is not of the kind that its tag says, as `!!int x`, ends it inside."""
 _VALUES = {"inputs", "input", "body", "message", "inputoverrides"}
 _PLAIN_MESSAGES = {
     "model_type": "write an object, { }",

@@ -74,7 +74,7 @@ async def run_attempt(
     except LostLease as lost:
         log.warning("attempt %s is no longer ours, dropped: %s", attempt.name, lost)
     except Stopped:
-        log.error("attempt %s was to end, and its report was stuck for %g s: dropped", attempt.name, patience_s)
+        log.warning("attempt %s was to end, and its report was stuck for %g s: dropped", attempt.name, patience_s)
     finally:
         await _clean_up(shop, attempt)
 

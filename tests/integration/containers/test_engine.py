@@ -150,7 +150,7 @@ class _Elsewhere(Engine):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def call(self, what: str, ask: Callable[[docker.APIClient], T], deadline_s: float = 30.0) -> T:
+    async def call(self, what: str, ask: Callable[[docker.APIClient], T], deadline_s: float | None = 30.0) -> T:
         if what == "create the probe":
             raise Refused(400, "bind source path does not exist")
         return await self._engine.call(what, ask, deadline_s)
