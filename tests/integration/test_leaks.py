@@ -54,7 +54,7 @@ def test_what_a_neighbour_has_in_use_is_not(plain_engine: docker.APIClient, tmp_
         plain_engine.remove_container(container, v=True)
 
 
-@pytest.mark.parametrize("worker", [OURS, THEIRS])
+@pytest.mark.parametrize("worker", [OURS, THEIRS], ids=["ours", "theirs"])
 def test_a_network_is_found_where_it_is_ours(
     plain_engine: docker.APIClient, tmp_path: Path, neighbour: str, worker: str
 ) -> None:
