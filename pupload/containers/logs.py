@@ -134,10 +134,16 @@ class Log:
                 for raw in splitter.rest():
                     self._take_in(stream, raw)
 
-    def take(self, most: int) -> tuple[list[LogLine], float | None]:
-        """At most `most` lines that nobody has taken yet, in order, and the newest progress if it changed."""
+    def take(self, most: int, most_bytes: int) -> tuple[list[LogLine], float | None]:
+        """Lines that nobody has taken yet, in order, and the newest progress if it changed.
+
+        At most `most` lines, and none after one that goes beyond `most_bytes`.
+        """
+        lines = list[LogLine]()
         with self._lock:
-            lines = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+            while self._waiting and len(lines) < most and most_bytes > 0:
+                lines.append(self._waiting.popleft())
+                most_bytes -= _size_of(lines[-1])
             progress, self._progress = self._progress, None
         return lines, progress
 
@@ -146,7 +152,7 @@ class Log:
         with self._lock:
             room, kept = TAIL_BYTES, list[LogLine]()
             for line in reversed(self._tail):
-                room -= len(line.text)
+                room -= _size_of(line)
                 if room < 0:
                     break
                 kept.append(line)
@@ -184,7 +190,7 @@ class Log:
             self._tail.append(line)
             return
         self._waiting.append(line)
-        self._live_left -= len(line.text) + 1
+        self._live_left -= _size_of(line)
         if self._live_left <= 0 or len(self._waiting) >= _MAX_WAITING_LINES:
             self.beyond_live = True
             text = "more output than is shown live: the last lines follow at the end, all of it is in the whole log"
@@ -199,6 +205,10 @@ class Log:
         except OSError:
             # A full disk must not stop the reading: the program would hang on its full pipe.
             self._whole_left = 0
+
+
+def _size_of(line: LogLine) -> int:
+    return len(line.text.encode("utf-8", "replace")) + 1
 
 
 def _as_json(line: LogLine) -> bytes:

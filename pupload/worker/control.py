@@ -1,6 +1,7 @@
 """The worker's client of its controller."""
 
 import asyncio
+import io
 import random
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
@@ -31,6 +32,7 @@ PATH = "api/v1/worker/"
 CALL_S = 15.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
+_IN_ONE_GO = 1024 * 1024
 
 D = TypeVar("D", bound=Document)
 
@@ -154,13 +156,18 @@ class Control:
         try:
             async with (
                 asyncio.timeout(within_s),
-                self._session.post(base + PATH + verb, data=body, headers=headers) as response,
+                self._session.post(base + PATH + verb, data=_payload(body), headers=headers) as response,
             ):
                 said = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ControllerUnavailable(f"the controller did not answer to {verb}: {error!r}") from error
         _check(verb, response.status, said)
         return said
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO:
+    # The library writes bytes in one go, and warns of that where they are many.
+    return body if len(body) <= _IN_ONE_GO else io.BytesIO(body)
 
 
 def _check(verb: str, status: int, said: bytes) -> None:

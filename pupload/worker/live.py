@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import sys
 
 from pupload.containers.logs import Log, LogLine
 from pupload.errors import ControllerUnavailable, LostLease, PuploadError
@@ -12,6 +13,7 @@ from pupload.worker.hold import Hold
 
 BATCH_S = 0.1
 BATCH_LINES = 200
+BATCH_BYTES = 512 * 1024
 LAST_POST_S = 2.0
 
 log = logging.getLogger(__name__)
@@ -60,7 +62,7 @@ class LiveLog:
 
     def unsent(self, notes: Log) -> tuple[list[LogLine], int | None]:
         """Every line that was not posted for certain; and the number of the first, where some may have been."""
-        lines, _ = notes.take(1 << 30)
+        lines, _ = notes.take(sys.maxsize, sys.maxsize)
         left, self._unsent = self._unsent + lines + notes.tail(), []
         return left, self._posted if self._unsure else None
 
@@ -81,7 +83,7 @@ class LiveLog:
 
     async def _post_waiting(self, notes: Log) -> None:
         while True:
-            self._unsent, progress = notes.take(BATCH_LINES)
+            self._unsent, progress = notes.take(BATCH_LINES, BATCH_BYTES)
             if not self._unsent and progress is None:
                 return
             told = [as_line(line) for line in self._unsent]

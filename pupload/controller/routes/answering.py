@@ -65,7 +65,7 @@ async def read_bytes(request: web.Request) -> bytes:
     except TimeoutError as error:
         raise TooSlow(f"the body was not here after {_BODY_S:g} seconds; send it faster") from error
     except web.HTTPRequestEntityTooLarge as error:
-        raise TooLarge(f"a JSON body has at most {request.app._client_max_size} bytes") from error  # noqa: SLF001 - aiohttp has no other way to ask
+        raise TooLarge(f"a JSON body has at most {request._client_max_size} bytes") from error  # noqa: SLF001 - aiohttp has no other way to ask
 
 
 async def read_document(request: web.Request, kind: type[D]) -> D:

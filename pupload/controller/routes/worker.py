@@ -1,12 +1,24 @@
 """The worker's routes. Source: pupload/protocol.py."""
 
+from typing import TypeVar
+
 from aiohttp import web
 
 from pupload.controller.claims import KnownWorker
 from pupload.controller.routes.answering import answer, read_document
 from pupload.controller.state import parts_of
+from pupload.document import Document
 from pupload.errors import Unauthorized
 from pupload.protocol import Beat, Claim, Finish, Finished, Hello, Lines, Pin, Sign
+
+_MOST_BYTES = 64 * 1024**2
+"""Of one message: the end of an attempt with ten thousand outputs and all its lines. Users' limit is not workers'."""
+
+D = TypeVar("D", bound=Document)
+
+
+async def _told(request: web.Request, kind: type[D]) -> D:
+    return await read_document(request.clone(client_max_size=_MOST_BYTES), kind)
 
 
 async def _worker(request: web.Request) -> KnownWorker:
@@ -19,37 +31,37 @@ async def _worker(request: web.Request) -> KnownWorker:
 async def hello(request: web.Request) -> web.Response:
     """POST Hello → Welcome."""
     worker = await _worker(request)
-    return answer(await parts_of(request).claims.hello(worker, await read_document(request, Hello)))
+    return answer(await parts_of(request).claims.hello(worker, await _told(request, Hello)))
 
 
 async def claim(request: web.Request) -> web.Response:
     """POST Claim → Claimed, when there is work or the wait is over."""
     worker = await _worker(request)
-    return answer(await parts_of(request).claims.claim(worker, await read_document(request, Claim)))
+    return answer(await parts_of(request).claims.claim(worker, await _told(request, Claim)))
 
 
 async def beat(request: web.Request) -> web.Response:
     """POST Beat → BeatAnswer, when there is news or the wait is over."""
     worker = await _worker(request)
-    return answer(await parts_of(request).claims.beat(worker, await read_document(request, Beat)))
+    return answer(await parts_of(request).claims.beat(worker, await _told(request, Beat)))
 
 
 async def sign(request: web.Request) -> web.Response:
     """POST Sign → Signed."""
     await _worker(request)
-    return answer(await parts_of(request).reports.sign(await read_document(request, Sign)))
+    return answer(await parts_of(request).reports.sign(await _told(request, Sign)))
 
 
 async def image(request: web.Request) -> web.Response:
     """POST Pin → Pinned."""
     await _worker(request)
-    return answer(await parts_of(request).reports.pin(await read_document(request, Pin)))
+    return answer(await parts_of(request).reports.pin(await _told(request, Pin)))
 
 
 async def lines(request: web.Request) -> web.Response:
     """POST Lines → 204."""
     await _worker(request)
-    await parts_of(request).reports.lines(await read_document(request, Lines))
+    await parts_of(request).reports.lines(await _told(request, Lines))
     return web.Response(status=204)
 
 
@@ -57,7 +69,7 @@ async def finish(request: web.Request) -> web.Response:
     """POST Finish → Finished, with what the worker may take next."""
     worker = await _worker(request)
     parts = parts_of(request)
-    finished = await read_document(request, Finish)
+    finished = await _told(request, Finish)
     await parts.reports.finish(finished)
     taken = await parts.claims.follow_up(worker, finished.next) if finished.next else []
     return answer(Finished(assignments=taken))

@@ -1,13 +1,15 @@
 """Log lines come when they come, maybe twice, maybe late; each is recorded once, in its order."""
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pupload.protocol import Assignment
+from pupload.protocol import Assignment, Line, Lines
 from pupload.stores.base import Store
+from pupload.worker.control import Control
 from tests.support.controller import REFERENCE, ControllerUnderTest, HandWorker, a_controller
 
 pytestmark = pytest.mark.integration
@@ -98,3 +100,15 @@ async def test_a_worker_that_does_not_count_is_believed(
     await post(worker, attempt, None, "a")
     await post(worker, attempt, 2, "b")
     assert await recorded(controller, attempt) == ["a", "a", "b"]
+
+
+async def test_a_worker_may_say_more_at_once_than_a_user(
+    controller: ControllerUnderTest, worker: HandWorker, attempt: Assignment
+) -> None:
+    said = [Line(at=datetime.now(UTC), stream="stdout", text="x" * 16_384)] * 300
+    control = Control(worker.url, worker.token)
+    try:
+        await control.lines(Lines(ref=attempt.ref, first=0, lines=said))
+    finally:
+        await control.close()
+    assert len(await recorded(controller, attempt)) == 300

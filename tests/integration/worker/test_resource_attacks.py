@@ -31,9 +31,12 @@ ATTACKS: dict[str, tuple[str, End]] = {
     "shared memory": ("head -c 9m /dev/zero > /dev/shm/x", (Reason.EXIT, FULL)),
     "the disk": ("head -c 20m /dev/zero > /pup/out/rest; sleep 60", (Reason.POLICY, "its tier t-test has 16mb")),
     "lines": ("yes", TOO_LONG),
+    "nothing but NUL": ("cat /dev/zero", TOO_LONG),
+    "no line": ("cat /dev/zero | tr '\\0' x", TOO_LONG),
+    "long lines": ("while true; do head -c 16000 /dev/zero | tr '\\0' x; echo; done >&2", TOO_LONG),
     "no output at all": ("exec >&- 2>&-; exit 0", (None, "")),
     "deaf to TERM": ("trap '' TERM; (trap '' TERM; sleep 60) & while true; do sleep 1; done", TOO_LONG),
-    "137 of its own": ("exit 137", (Reason.INFRA, "killed from outside")),
+    "137 of its own": ("exit 137", (Reason.INFRA, "ended from outside")),
     "descriptors": ('i=10; while true; do eval "exec $i</dev/null" || exit 3; i=$((i+1)); done', (Reason.EXIT, "")),
 }
 

@@ -57,15 +57,29 @@ def a_log(folder: Path, *, live: int = 10_000, whole: int = 100_000) -> Log:
 
 
 def texts(log: Log) -> list[str]:
-    return [line.text for line in log.take(1 << 30)[0]]
+    return [line.text for line in log.take(1 << 30, 1 << 30)[0]]
 
 
 def test_progress_lines_are_no_part_of_the_log(tmp_path: Path) -> None:
     log = a_log(tmp_path)
     log.feed("stdout", b"a\n::progress 10%\n::progress 20%\nb\n")
-    lines, progress = log.take(10)
+    lines, progress = log.take(10, 1 << 30)
     assert ([line.text for line in lines], progress) == (["a", "b"], 20.0)
-    assert log.take(10) == ([], None)
+    assert log.take(10, 1 << 30) == ([], None)
+    log.close()
+
+
+def test_a_batch_ends_with_the_line_that_goes_beyond_its_bytes(tmp_path: Path) -> None:
+    log = a_log(tmp_path)
+    log.feed("stdout", "äö\nü\nß\n".encode())
+    assert [[line.text for line in log.take(10, 6)[0]] for _ in range(3)] == [["äö", "ü"], ["ß"], []]
+    log.close()
+
+
+def test_what_is_shown_live_is_counted_in_bytes(tmp_path: Path) -> None:
+    log = a_log(tmp_path, live=100)
+    log.feed("stdout", ("🙂" * 30 + "\nafter\n").encode())
+    assert "after" not in texts(log)
     log.close()
 
 
@@ -76,7 +90,7 @@ def test_streams_do_not_mix_within_a_line(tmp_path: Path) -> None:
     log.feed("stdout", b"be\n")
     log.feed("stderr", b"no")
     log.end()
-    lines, _ = log.take(10)
+    lines, _ = log.take(10, 1 << 30)
     assert [(line.stream, line.text) for line in lines] == [("stdout", "to be"), ("stderr", "oh no")]
     assert log.last_error == "oh no"
     log.close()

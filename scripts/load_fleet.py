@@ -1,0 +1,115 @@
+"""Workers that run nothing: each attempt they are given has succeeded at once, so that only the control plane works.
+
+    python scripts/load_fleet.py URL TOKEN SEATS SECONDS OUT
+
+`SEATS` attempts are under way at any time; each finish asks for the next. What was seen goes to the file OUT as JSON.
+Lean on purpose: it shares the machine with what it measures.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+GIB = 1024**3
+BEAT_S = 5.0
+SEAT = {"Cpu": 1.0, "MemoryBytes": GIB, "DiskBytes": 10 * GIB, "Gpus": []}
+INSTANCE = "load"
+HASH = "0" * 64
+
+
+def capacity(seats: int) -> dict[str, object]:
+    """Room for that many of the smallest tier."""
+    return {"Cpu": float(seats), "MemoryBytes": seats * GIB, "DiskBytes": seats * 10 * GIB, "Gpus": []}
+
+
+class Fleet:
+    """All seats, as one worker."""
+
+    def __init__(self, client: aiohttp.ClientSession, seats: int) -> None:
+        self._client, self._seats = client, seats
+        self.held: dict[str, dict[str, Any]] = {}
+        self.finished_at: list[float] = []
+        self.claims_s: list[float] = []
+        """Of those that brought work."""
+
+    async def _post(self, verb: str, body: dict[str, object]) -> dict[str, Any]:
+        async with self._client.post(f"/api/v1/worker/{verb}", json=body) as answer:
+            said = await answer.read()
+            if answer.status >= 300:
+                raise RuntimeError(f"{verb}: {answer.status} {said[:300]!r}")
+            return dict(json.loads(said)) if said else {}
+
+    async def hello(self) -> None:
+        """Introduce the worker."""
+        told = {"Name": "load", "Instance": INSTANCE, "Version": "0", "Capacity": capacity(self._seats)}
+        await self._post("hello", told)
+
+    async def beat(self) -> None:
+        """Keep the leases, for ever."""
+        while True:
+            refs = [ref for ref in self.held.values()]
+            told = {"Instance": INSTANCE, "Attempts": refs, "Free": capacity(0), "Draining": False, "WaitS": 0.0}
+            await self._post("beat", told)
+            await asyncio.sleep(BEAT_S)
+
+    async def sit(self) -> None:
+        """One seat: claim, finish with the next claim, for ever."""
+        given: list[dict[str, Any]] = []
+        while True:
+            if not given:
+                asked = time.monotonic()
+                claim = {"Instance": INSTANCE, "Free": SEAT, "Most": 1, "WaitS": 5.0}
+                given = (await self._post("claim", claim))["Assignments"]
+                if given:
+                    self.claims_s.append(time.monotonic() - asked)
+                continue
+            given = await self._finish(given.pop())
+
+    async def _finish(self, assignment: dict[str, Any]) -> list[dict[str, Any]]:
+        ref = assignment["Ref"]
+        self.held[ref["Lease"]] = ref
+        outputs = [
+            {
+                "Edge": output["Edge"], "Key": "k", "SizeBytes": 1, "SHA256": HASH, "ContentType": "text/plain",
+                "Etag": "e",
+            }
+            for output in assignment["Outputs"]
+        ]  # fmt: skip
+        inputs = [
+            {"Edge": each["Edge"], "SizeBytes": 1, "SHA256": HASH, "ContentType": "text/plain"}
+            for each in assignment["Inputs"]
+        ]
+        told = {
+            "Ref": ref, "Outcome": "succeeded", "ExitCode": 0, "Outputs": outputs, "Inputs": inputs,
+            "Next": {"Instance": INSTANCE, "Free": SEAT, "Most": 1, "WaitS": 0.0},
+        }  # fmt: skip
+        answer = await self._post("finish", told)
+        self.finished_at.append(time.time())
+        self.held.pop(ref["Lease"], None)
+        return list(answer["Assignments"])
+
+
+async def main(url: str, token: str, seats: int, seconds: float, out: Path) -> None:
+    """Work for that long."""
+    headers = {"Authorization": f"Bearer {token}"}
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(url, headers=headers, connector=connector) as client:
+        fleet = Fleet(client, seats)
+        await fleet.hello()
+        work = [asyncio.create_task(fleet.beat()), *(asyncio.create_task(fleet.sit()) for _ in range(seats))]
+        done, _ = await asyncio.wait(work, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+        for each in work:
+            each.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        for each in done:
+            each.result()
+    out.write_text(json.dumps({"finished_at": fleet.finished_at, "claims_s": fleet.claims_s}))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), Path(sys.argv[5])))
