@@ -39,7 +39,8 @@ def _print(path: Path, findings: Sequence[Finding]) -> None:
     console = Console(highlight=False)
     if findings:
         console.print(findings_table(findings))
-    console.print(f"{path}: {counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}", markup=False)
+    told = f"{path}: {counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}"
+    console.print(told, markup=False, soft_wrap=True)
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:

@@ -36,8 +36,8 @@ def processes_that_mention(word: str) -> list[str]:
     return commands
 
 
-def test_the_demo_resizes_a_photograph_and_leaves_nothing_running(tmp_path: Path) -> None:
-    data = tmp_path / "demo-data"
+def test_the_demo_resizes_a_photograph_and_leaves_nothing_running(place: Path) -> None:
+    data = place / "demo-data"
     done = demo("--port", str(a_free_port()), "--data", str(data))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "demo-output/resized.jpg, 800 x 378 pixels" in done.stdout

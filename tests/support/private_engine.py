@@ -40,6 +40,11 @@ class PrivateEngine:
     _fill: list[Path] = field(default_factory=list)
 
     @property
+    def name(self) -> str:
+        """What its containers are found under by containerd, which takes no two marks side by side."""
+        return self.folder.name.replace("_", "0")
+
+    @property
     def address(self) -> str:
         """Where it listens."""
         return f"unix://{self.folder}/d.sock"
@@ -51,15 +56,15 @@ class PrivateEngine:
 
     def start(self, *options: str) -> None:
         """Returns when it answers."""
-        name = self.folder.name
         if self.containerd is None or self.containerd.poll() is not None:
             self.containerd = self._spawn("containerd", "--config", str(self._configured()))
             self._await(self.containerd, (self.folder / "c.sock").is_socket)
         self.process = self._spawn(
-            "dockerd", "-H", self.address, "--data-root", str(self.data), "--exec-root", f"{self.folder}/exec",
+            # In a network of its own: an engine without a bridge removes docker0, whosever that is.
+            "unshare", "--net", "dockerd", "-H", self.address, "--data-root", str(self.data), "--exec-root", f"{self.folder}/exec",
             "-p", f"{self.folder}/pid", "--bridge=none", "--iptables=false", "--ip6tables=false",
             "--containerd", f"{self.folder}/c.sock",
-            "--containerd-namespace", name, "--containerd-plugins-namespace", f"{name}p", *options,
+            "--containerd-namespace", self.name, "--containerd-plugins-namespace", f"{self.name}p", *options,
         )  # fmt: skip
         self._await(self.process, lambda: self.asked("version").returncode == 0)
 
@@ -122,7 +127,7 @@ class PrivateEngine:
 
     def shims(self) -> list[int]:
         """The processes between the engine and its containers."""
-        return processes_naming(f"-namespace\0{self.folder.name}\0")
+        return processes_naming(f"-namespace\0{self.name}\0")
 
     def fill(self) -> None:
         """Leave no room on its disk."""

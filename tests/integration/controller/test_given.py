@@ -353,7 +353,7 @@ async def test_a_file_goes_when_nobody_has_used_it_for_its_retention(
 async def test_a_file_that_never_came_whole_is_removed(controller: ControllerUnderTest, store: Store) -> None:
     await store.put(".files/file_01", b"abc", "")
     async with controller.running.parts.service.database.connection() as connection:
-        await connection.execute(SQL["insert_file"], "file_01", "", "x", ".files/file_01")
+        await connection.execute(SQL["insert_file"], "file_01", "", "x", ".files/file_01", 3)
     await look(controller)
     assert await keys(store) == {".files/file_01"}
     await run_sql(controller, "UPDATE files SET used_at = now() - interval '1 day'")

@@ -105,7 +105,7 @@ async def test_whoever_only_names_an_object_leaves_it_to_its_run(desk: Desk, sto
 async def test_an_object_of_a_file_is_not_a_runs_to_remove(desk: Desk, store: Store) -> None:
     head = await store.put("file_1/content", b"abc", "text/plain")
     async with desk.database.connection() as connection:
-        await connection.execute(SQL["insert_file"], "file_1", "", "letter", head.key)
+        await connection.execute(SQL["insert_file"], "file_1", "", "letter", head.key, 3)
         await connection.execute(SQL["keep_file"], "file_1", 3, "text/plain", "f" * 64, head.etag)
     await begin(desk.parts.service, A, Artifact(OUT, "default", head.key, 3, origin="file_1"))
     await desk.parts.removal.delete(A)
