@@ -52,7 +52,7 @@ class Fleet:
     async def beat(self) -> None:
         """Keep the leases, for ever."""
         while True:
-            refs = [ref for ref in self.held.values()]
+            refs = list(self.held.values())
             told = {"Instance": INSTANCE, "Attempts": refs, "Free": capacity(0), "Draining": False, "WaitS": 0.0}
             await self._post("beat", told)
             await asyncio.sleep(BEAT_S)
@@ -94,22 +94,23 @@ class Fleet:
         return list(answer["Assignments"])
 
 
-async def main(url: str, token: str, seats: int, seconds: float, out: Path) -> None:
-    """Work for that long."""
+async def work(url: str, token: str, seats: int, seconds: float) -> dict[str, list[float]]:
+    """What was seen in that time."""
     headers = {"Authorization": f"Bearer {token}"}
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(url, headers=headers, connector=connector) as client:
         fleet = Fleet(client, seats)
         await fleet.hello()
-        work = [asyncio.create_task(fleet.beat()), *(asyncio.create_task(fleet.sit()) for _ in range(seats))]
-        done, _ = await asyncio.wait(work, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
-        for each in work:
+        working = [asyncio.create_task(fleet.beat()), *(asyncio.create_task(fleet.sit()) for _ in range(seats))]
+        done, _ = await asyncio.wait(working, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+        for each in working:
             each.cancel()
-        await asyncio.gather(*work, return_exceptions=True)
+        await asyncio.gather(*working, return_exceptions=True)
         for each in done:
             each.result()
-    out.write_text(json.dumps({"finished_at": fleet.finished_at, "claims_s": fleet.claims_s}))
+    return {"finished_at": fleet.finished_at, "claims_s": fleet.claims_s}
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), Path(sys.argv[5])))
+    seen = asyncio.run(work(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
+    Path(sys.argv[5]).write_text(json.dumps(seen))

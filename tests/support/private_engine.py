@@ -61,7 +61,8 @@ class PrivateEngine:
             self._await(self.containerd, (self.folder / "c.sock").is_socket)
         self.process = self._spawn(
             # In a network of its own: an engine without a bridge removes docker0, whosever that is.
-            "unshare", "--net", "dockerd", "-H", self.address, "--data-root", str(self.data), "--exec-root", f"{self.folder}/exec",
+            "unshare", "--net", "dockerd", "-H", self.address,
+            "--data-root", str(self.data), "--exec-root", f"{self.folder}/exec",
             "-p", f"{self.folder}/pid", "--bridge=none", "--iptables=false", "--ip6tables=false",
             "--containerd", f"{self.folder}/c.sock",
             "--containerd-namespace", self.name, "--containerd-plugins-namespace", f"{self.name}p", *options,

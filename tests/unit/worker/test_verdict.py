@@ -57,7 +57,7 @@ def test_a_container_that_is_gone_is_the_infrastructure_s(log: Log) -> None:
 
 def test_success_with_a_child_killed_for_memory_says_so(log: Log) -> None:
     judge(an_assignment("true"), an_exit(0, oom=True), log, None)
-    assert "killed for memory" in log.take(1)[0][0].text
+    assert "killed for memory" in log.take(1, 1 << 20)[0][0].text
 
 
 def test_127_of_the_program_itself_is_an_ordinary_exit(log: Log) -> None:
