@@ -223,6 +223,13 @@ def greeted(client: Client) -> str:
     return str(client.start(a_pair(), Inputs={"e0": "abc"})["ID"])
 
 
+def unfamiliar(client: Client) -> str:
+    """A run whose worker has only just begun, and has looked up no image yet."""
+    client.lane.restart("left")
+    client.arm()
+    return str(client.start(a_pair(), Inputs={"e0": "abc"})["ID"])
+
+
 def swept(client: Client) -> str:
     """A run whose leftovers are looked for."""
     run_id = given(client)

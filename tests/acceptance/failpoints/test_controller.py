@@ -9,12 +9,12 @@ from tests.support.trials import (
     bereft,
     cancelled,
     given,
-    greeted,
     hooked,
     in_parts,
     nested,
     removed,
     swept,
+    unfamiliar,
     uploaded,
 )
 
@@ -32,7 +32,7 @@ SCENARIOS = {
     "session.seated": given,
     "session.kept": given,
     "sign.lent": given,
-    "image.pinned": greeted,
+    "image.pinned": unfamiliar,
     "beat.extended": given,
     "log.recorded": given,
     "finish.weighed": given,
