@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 from pupload.stores.base import StoreAddress
 from tests.support.claims import claim
@@ -75,15 +74,15 @@ class Fleet:
     parts: dict[str, Part] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)
 
-    def add_controller(self, name: str, more: Mapping[str, str] = MappingProxyType({})) -> str:
-        """The address of a new controller; `more` is its own environment."""
+    def add_controller(self, name: str) -> str:
+        """The address of a new controller."""
         port = free_port()
         self.urls[name] = f"http://127.0.0.1:{port}"
-        self._add(name, ("controller",), {**self._controller_environment(), "PUPLOAD_PORT": str(port), **more})
+        self._add(name, ("controller",), {**self._controller_environment(), "PUPLOAD_PORT": str(port)})
         return self.urls[name]
 
-    def add_worker(self, name: str, *controllers: str, more: Mapping[str, str] = MappingProxyType({})) -> None:
-        """A new worker of the controllers; `more` is its own environment."""
+    def add_worker(self, name: str, *controllers: str) -> None:
+        """A new worker of the controllers."""
         claim(self.mark(name))
         added = subprocess.run(
             [sys.executable, "-m", "pupload.cli.main", "worker-token", "add", self.mark(name)],
@@ -98,7 +97,6 @@ class Fleet:
             "PUPLOAD_WORKER_TOKEN": added.stdout.strip(),
             "PUPLOAD_WORKER_NAME": self.mark(name),
             "PUPLOAD_WORK_DIR": str(self.place / name / "work"),
-            **more,
         }
         self._add(name, ("worker",), environment)
 
