@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -126,18 +126,23 @@ def _alone_in(config: WorkerConfig) -> Iterator[None]:
         yield
 
 
-async def run_worker(config: WorkerConfig, *, signals: bool = True) -> None:
+async def run_worker(config: WorkerConfig) -> None:
     """Serve until SIGTERM or SIGINT: attempts may end within `drain_s`, the rest is released; a second one hurries.
 
+    One that comes while the worker opens ends it as soon as it is open: only then is all taken back that it has begun
+    on the engine. Until the event loop is closed no signal ends the process by itself.
     Errors: InvalidConfig, EngineUnavailable; Conflict when another instance took the name.
     """
+    early = asyncio.Event()
+    _on_signals(early.set)
     async with open_worker(config) as worker:
-        loop = asyncio.get_running_loop()
-        caught = (signal.SIGTERM, signal.SIGINT) if signals else ()
-        for each in caught:
-            loop.add_signal_handler(each, worker.drain)
-        try:
-            await worker.serve()
-        finally:
-            for each in caught:
-                loop.remove_signal_handler(each)
+        _on_signals(worker.drain)
+        if early.is_set():
+            worker.drain()
+        await worker.serve()
+
+
+def _on_signals(told: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, told)

@@ -55,8 +55,15 @@ class System:
 
     def start(self) -> None:
         """Returns when the system takes runs, with its worker there."""
-        claim(worker_name(self.data))
         before = len(self.log)
+        self.launch()
+        self._await(lambda: "is ready at" in self.log[before:], READY_S)
+        self.port = int(self.log[before:].split("is ready at http://127.0.0.1:")[1].split()[0])
+        self._await(self._is_ready, READY_S)
+
+    def launch(self) -> None:
+        """Returns at once, with all yet to begin."""
+        claim(worker_name(self.data))
         with self._log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "pupload.cli.main", "dev", "-v", "--port", str(self.port), "--data", self.data],
@@ -66,9 +73,6 @@ class System:
                 env={**os.environ, **self.environment},
                 start_new_session=True,
             )
-        self._await(lambda: "is ready at" in self.log[before:], READY_S)
-        self.port = int(self.log[before:].split("is ready at http://127.0.0.1:")[1].split()[0])
-        self._await(self._is_ready, READY_S)
 
     def _is_ready(self) -> bool:
         try:

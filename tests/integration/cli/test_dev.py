@@ -14,7 +14,6 @@ import pytest
 from tests.integration.cli.conftest import Pup, begun
 from tests.support.system import System, a_system
 from tests.support.until import until
-from tests.support.visitor import Visitor
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -90,9 +89,6 @@ def test_a_second_one_over_the_same_folder_says_who_has_it(place: Path, pup: Pup
         second = pup("dev", "--port", "0", "--data", system.data)
         assert second.returncode == 1
         assert f"in use by process {system.process.pid}" in second.stderr
-        # A worker that is told to end while it only starts leaves its probe to its next start.
-        with Visitor(system.url) as visitor:
-            visitor.await_workers(1)
 
 
 def test_a_taken_port_is_named(place: Path, pup: Pup) -> None:
