@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import asyncpg
@@ -37,10 +37,14 @@ def worker_topic(worker_id: str) -> str:
 
 
 class Signals:
-    """One LISTEN connection for all who wait in this process."""
+    """One LISTEN connection for all who wait in this process.
 
-    def __init__(self, dsn: str, *, enabled: bool) -> None:
+    `silent` is told when it has fallen silent: others will have too, and who waits on them notices much later.
+    """
+
+    def __init__(self, dsn: str, *, enabled: bool, silent: Callable[[], Awaitable[None]]) -> None:
         self._dsn = dsn
+        self._silent = silent
         self._enabled = enabled
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._connected = False
@@ -76,7 +80,9 @@ class Signals:
             try:
                 await self._listen()
             except _BROKEN as error:
-                _LOG.warning("notifications interrupted, polling meanwhile: %s", error)
+                _LOG.warning("notifications interrupted, polling meanwhile: %s", str(error) or "no answer")
+                if isinstance(error, TimeoutError):
+                    await self._silent()
             self._connected = False
             await asyncio.sleep(_RECONNECT_S)
 

@@ -85,7 +85,7 @@ def wire(config: ControllerConfig, database: Database, stores: Mapping[str, Stor
         config=config,
         service=service,
         stores=Stores(stores, database, service.plans, box, allowed),
-        signals=Signals(database.dsn, enabled=config.notifications),
+        signals=Signals(database.dsn, enabled=config.notifications, silent=database.renew),
         web=Web(allowed, Patience(post_s=_POST_S)),
         box=box,
         tiers=tiers,

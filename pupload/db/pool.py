@@ -21,6 +21,10 @@ T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 _MIGRATIONS = files("pupload.db") / "migrations"
 _ADVISORY_KEY = 0x70757001
+_CONNECT_S = 10.0
+_ANSWER_S = 20.0
+"""A server that says nothing for so long is taken for gone; a statement that takes longer is ended by itself before."""
+
 _SERVER_SETTINGS = {
     "application_name": "pupload",
     "statement_timeout": "15s",
@@ -63,13 +67,29 @@ class Database:
         Errors: DatabaseUnavailable when PostgreSQL is gone, or in the middle of it goes.
         """
         try:
-            connection = await self._pool.acquire(timeout=10)
+            connection = await self._pool.acquire(timeout=_CONNECT_S)
             try:
                 yield connection
+            except TimeoutError:
+                await self._hang_up(connection)
+                raise
             finally:
                 await self._release(connection)
         except _GONE as error:
-            raise DatabaseUnavailable(f"the database does not answer: {error}") from error
+            raise DatabaseUnavailable(_told(error)) from error
+
+    async def _hang_up(self, connection: Connection) -> None:
+        """Waits for nothing more on a connection that is silent, neither for a cancel's end nor for a rollback's."""
+        connection.terminate()
+        await self.renew()
+
+    async def renew(self) -> None:
+        """Use no connection of before again: what made one fall silent has most likely done so to all of them.
+
+        What is under way goes on.
+        """
+        _LOG.info("the database has fallen silent; its connections are opened anew")
+        await self._pool.expire_connections()
 
     async def _release(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
         try:
@@ -87,7 +107,11 @@ class Database:
         for again in range(5):
             try:
                 async with self.connection() as connection, connection.transaction():
-                    return await work(connection)
+                    try:
+                        return await work(connection)
+                    except TimeoutError:
+                        await self._hang_up(connection)
+                        raise
             except _PASSING as error:
                 _LOG.info("transaction repeated: %s", error)
                 await asyncio.sleep(0.02 * 2**again)
@@ -102,6 +126,16 @@ class Database:
             self._pool.terminate()
 
 
+def _told(error: Exception) -> str:
+    """What is wrong with the database, for whoever asked for something."""
+    if isinstance(error, asyncpg.InsufficientResourcesError):
+        return f"the database has no room for this: {error}"
+    # Who hangs up on a silent server in a transaction hears of that instead.
+    if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
+        return "the database does not answer in time"
+    return f"the database does not answer: {error}"
+
+
 async def open_database(dsn: str, size: int) -> Database:
     """A pool on `dsn`, with the schema brought up to date.
 
@@ -113,7 +147,7 @@ async def open_database(dsn: str, size: int) -> Database:
             min_size=min(2, size),
             max_size=size,
             server_settings=_SERVER_SETTINGS,
-            command_timeout=20,
+            command_timeout=_ANSWER_S,
             reset=_as_it_is,
         )
         await migrate(dsn)

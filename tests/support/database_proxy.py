@@ -17,6 +17,8 @@ class DatabaseProxy:
         self._server: asyncio.Server | None = None
         self._sessions: dict[asyncio.StreamWriter, bytes] = {}
         self._silent: set[asyncio.StreamWriter] = set()
+        self._thawed = asyncio.Event()
+        self._thawed.set()
 
     @property
     def dsn(self) -> str:
@@ -40,11 +42,20 @@ class DatabaseProxy:
         self._silent |= found
         return len(found)
 
+    def freeze(self) -> None:
+        """Nothing passes from now on, of old sessions and of new ones."""
+        self._thawed.clear()
+
+    def thaw(self) -> None:
+        """What has waited goes on."""
+        self._thawed.set()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         (real,) = parse_qs(urlsplit(self._dsn).query)["host"]
         there, back = await asyncio.open_unix_connection(Path(real) / _SOCKET)
         try:
             self._sessions[writer] = hello = await reader.read(65536)
+            await self._thawed.wait()
             back.write(hello)
             await asyncio.gather(self._pass(reader, back, writer), self._pass(there, writer, writer))
         finally:
@@ -57,6 +68,7 @@ class DatabaseProxy:
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
+                await self._thawed.wait()
                 if session not in self._silent:
                     target.write(data)
                     await target.drain()

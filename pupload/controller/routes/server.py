@@ -11,6 +11,9 @@ from pupload.db.sql import SQL
 from pupload.document import Document
 from pupload.tiers import Tier
 
+_PATIENCE_S = 3.0
+"""Whoever asks whether this is well waits no longer."""
+
 
 class Tiers(Document):
     """All tiers."""
@@ -57,7 +60,7 @@ async def readyz(request: web.Request) -> web.Response:
     """GET: what this process stands on answers too; 503 otherwise, saying what does not."""
     parts = parts_of(request)
     async with parts.service.database.connection() as connection:
-        await connection.fetchval(SQL["ping"])
+        await connection.fetchval(SQL["ping"], timeout=_PATIENCE_S)
     for store in parts.stores.server_stores():
         await store.check()
     return answer(Health(status="ready"))

@@ -1,11 +1,5 @@
 """A work directory without room: told before anything runs, and the infrastructure's to pay."""
 
-import contextlib
-import os
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from pupload.config import WorkerConfig
@@ -13,23 +7,10 @@ from pupload.flow.plan import Reason
 from pupload.protocol import Outcome
 from tests.integration.worker.conftest import serving
 from tests.support.fake_controller import FakeController, an_assignment, an_output, shell
+from tests.support.small_disk import a_small_disk, only_root_mounts
 from tests.support.until import until
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk"),
-]
-
-
-@contextlib.contextmanager
-def a_small_disk(place: Path, options: str) -> Iterator[None]:
-    """A tmpfs at `place`, as long as the block."""
-    place.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
+pytestmark = [pytest.mark.integration, only_root_mounts]
 
 
 @pytest.mark.parametrize(
