@@ -27,6 +27,8 @@ class Part:
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     log_path: Path
+    within: tuple[str, ...] = ()
+    """What its command begins with, as one that enters a namespace and becomes it there."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -38,7 +40,7 @@ class Part:
         """Returns at once."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "pupload.cli.main", *self.arguments],
+                [*self.within, sys.executable, "-m", "pupload.cli.main", *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -73,23 +75,26 @@ class Fleet:
     settings: Mapping[str, str] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)
+    host: str = "127.0.0.1"
+    """Where its controllers listen."""
 
-    def add_controller(self, name: str) -> str:
-        """The address of a new controller."""
+    def add_controller(self, name: str, **settings: str) -> str:
+        """The address of a new controller, with settings of its own."""
         port = free_port()
-        self.urls[name] = f"http://127.0.0.1:{port}"
-        self._add(name, ("controller",), {**self._controller_environment(), "PUPLOAD_PORT": str(port)})
+        self.urls[name] = f"http://{self.host}:{port}"
+        listening = {"PUPLOAD_HOST": self.host, "PUPLOAD_PORT": str(port)}
+        self._add(name, ("controller",), {**self.controller_environment(), **listening, **settings})
         return self.urls[name]
 
-    def add_worker(self, name: str, *controllers: str) -> None:
-        """A new worker of the controllers."""
+    def add_worker(self, name: str, *controllers: str, within: tuple[str, ...] = (), **settings: str) -> None:
+        """A new worker of the controllers, with settings of its own."""
         claim(self.mark(name))
         added = subprocess.run(
             [sys.executable, "-m", "pupload.cli.main", "worker-token", "add", self.mark(name)],
             check=True,
             capture_output=True,
             text=True,
-            env={**os.environ, **self._controller_environment()},
+            env={**os.environ, **self.controller_environment()},
         )
         environment = {
             **self.settings,
@@ -98,18 +103,21 @@ class Fleet:
             "PUPLOAD_WORKER_NAME": self.mark(name),
             "PUPLOAD_WORK_DIR": str(self.place / name / "work"),
         }
-        self._add(name, ("worker",), environment)
+        self._add(name, ("worker",), {**environment, **settings}, within)
 
     def mark(self, name: str) -> str:
         """The name that a worker has on this engine, where other fleets may run too."""
         return f"{self.place.name}-{name}"
 
-    def _add(self, name: str, arguments: tuple[str, ...], environment: Mapping[str, str]) -> None:
+    def _add(
+        self, name: str, arguments: tuple[str, ...], environment: Mapping[str, str], within: tuple[str, ...] = ()
+    ) -> None:
         (self.place / name).mkdir()
-        self.parts[name] = Part(arguments, environment, self.place / f"{name}.log")
+        self.parts[name] = Part(arguments, environment, self.place / f"{name}.log", within)
         self.parts[name].start()
 
-    def _controller_environment(self) -> dict[str, str]:
+    def controller_environment(self) -> dict[str, str]:
+        """What a controller is told, and every command that needs its database."""
         store = {
             "name": "default",
             "type": self.store.type,

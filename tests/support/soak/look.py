@@ -1,0 +1,91 @@
+"""What the rows say of all runs once a soak is over."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import asyncpg
+
+from tests.support.history import History
+from tests.support.soak.report import Ended
+
+_RUNS = """
+SELECT id, status, coalesce(failure->>'code', '') AS code, parent_run, idempotency_key,
+       extract(epoch FROM created_at)::float8 AS began, extract(epoch FROM finished_at)::float8 AS ended
+FROM runs
+"""
+_ATTEMPTS = "SELECT state, coalesce(reason, '') AS reason, count(*) AS times FROM attempts GROUP BY 1, 2"
+_CHARGED = """
+SELECT a.run_id, r.flow_name, a.node_id, a.attempt, a.reason, a.message FROM attempts a JOIN runs r ON r.id = a.run_id
+WHERE a.state = 'failed' AND a.reason NOT IN ('infra', 'lost', 'cancelled')
+ORDER BY a.claimed_at
+"""
+_RAISED = re.compile(r"^((?:\w+\.)*\w*(?:Error|Exception|Unavailable|Defect|Interrupt|Struck|Conflict)\b.*)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """A failed attempt that the user's budget paid for."""
+
+    run: str
+    flow: str
+    node: str
+    attempt: int
+    reason: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"attempt {self.attempt} of {self.node}, run {self.run} of {self.flow}, {self.reason}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """`unheard` are the runs that stand there and that no answer has named, `charged` what users have paid for."""
+
+    runs: list[Ended]
+    attempts: dict[tuple[str, str], int]
+    unheard: list[str]
+    charged: list[Charged]
+
+
+async def look(dsn: str, history: History) -> Rows:
+    """What there is now."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        runs, attempts = await connection.fetch(_RUNS), await connection.fetch(_ATTEMPTS)
+        charged = await connection.fetch(_CHARGED)
+    finally:
+        await connection.close()
+    return Rows(
+        runs=[
+            Ended(row["status"], row["code"], row["began"], row["ended"]) for row in runs if row["ended"] is not None
+        ],
+        attempts={(row["state"], row["reason"]): row["times"] for row in attempts},
+        unheard=list(_unheard(runs, history)),
+        charged=[Charged(*row.values()) for row in charged],
+    )
+
+
+def _unheard(runs: list[asyncpg.Record], history: History) -> Iterator[str]:
+    known = history.acknowledged
+    for row in runs:
+        if row["parent_run"] is None and row["id"] not in known:
+            yield f"I10: run {row['id']} of key {row['idempotency_key']} stands beside the one that was answered"
+
+
+def raised(logs: Iterable[str]) -> Counter[str]:
+    """How often each exception stands at the end of a traceback.
+
+    >>> raised(["Traceback (most recent call last):\\n  File\\nValueError: no\\nValueError: not one"])
+    Counter({'ValueError: no': 1})
+    """
+    found = Counter[str]()
+    for log in logs:
+        inside = False
+        for line in log.splitlines():
+            inside = inside or line.startswith("Traceback ")
+            if inside and (last := _RAISED.match(line)):
+                found[last[1][:160]] += 1
+                inside = False
+    return found
