@@ -5,8 +5,9 @@ Only this database's clock decides leases and deadlines.
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ _LOG = logging.getLogger(__name__)
 _MIGRATIONS = files("pupload.db") / "migrations"
 _ADVISORY_KEY = 0x70757001
 _CONNECT_S = 10.0
+_SILENT_S = 1.0
 _ANSWER_S = 20.0
 """A server that says nothing for so long is taken for gone; a statement that takes longer is ended by itself before."""
 
@@ -58,6 +60,7 @@ class Database:
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", dsn: str) -> None:
         self._pool = pool
+        self._used: dict[Connection, float] = {}
         self.dsn = dsn
 
     @asynccontextmanager
@@ -68,27 +71,33 @@ class Database:
         """
         try:
             connection = await self._pool.acquire(timeout=_CONNECT_S)
+            self._used[connection] = time.monotonic()
             try:
                 yield connection
             except TimeoutError:
                 await self._hang_up(connection)
                 raise
             finally:
-                await self._release(connection)
+                try:
+                    await self._release(connection)
+                finally:
+                    del self._used[connection]
         except _GONE as error:
             raise DatabaseUnavailable(_told(error)) from error
 
-    async def _hang_up(self, connection: Connection) -> None:
-        """Waits for nothing more on a connection that is silent, neither for a cancel's end nor for a rollback's."""
-        connection.terminate()
-        await self.renew()
-
     async def renew(self) -> None:
-        """Use no connection of before again: what made one fall silent has most likely done so to all of them.
+        """The server is silent on one connection: hang up where it is waited for, and use none of before again.
 
-        What is under way goes on.
+        What has made one silent, a firewall that forgot them or a server's end that nobody told, has made all so.
         """
-        _LOG.info("the database has fallen silent; its connections are opened anew")
+        since = time.monotonic() - _SILENT_S
+        for connection in [each for each, begun in self._used.items() if begun < since]:
+            _end(connection)
+        await self._pool.expire_connections()
+
+    async def _hang_up(self, connection: Connection) -> None:
+        """Wait for nothing more on a connection that is silent, neither for a cancel's end nor for a rollback's."""
+        _end(connection)
         await self._pool.expire_connections()
 
     async def _release(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
@@ -124,6 +133,12 @@ class Database:
                 await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
+
+
+def _end(connection: Connection) -> None:
+    # It may have ended by itself meanwhile.
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()
 
 
 def _told(error: Exception) -> str:

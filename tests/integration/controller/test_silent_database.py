@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,8 +46,8 @@ class Scene:
 
 
 @asynccontextmanager
-async def a_scene(dsn: str, store: Store, folder: Path) -> AsyncIterator[Scene]:
-    async with DatabaseProxy(folder, dsn) as proxy, a_controller(proxy.dsn, store, folder) as controller:
+async def a_scene(dsn: str, store: Store, folder: Path, **settings: Any) -> AsyncIterator[Scene]:
+    async with DatabaseProxy(folder, dsn) as proxy, a_controller(proxy.dsn, store, folder, **settings) as controller:
         worker = await controller.worker()
         run = await posted(controller)
         await put(controller, run)
@@ -73,10 +74,11 @@ async def test_a_session_that_falls_silent_while_it_listens_makes_all_others_ane
 ) -> None:
     """Long before a request that waits on one of them would have noticed: in time for the beats."""
     monkeypatch.setattr(pool, "_ANSWER_S", _FOR_GOOD_S)
-    monkeypatch.setattr(pool, "_CONNECT_S", 2.0)
+    monkeypatch.setattr(pool, "_SILENT_S", 0.2)
     monkeypatch.setattr(signals, "_PROBE_S", 0.3)
-    async with a_scene(database_dsn, store, tmp_path) as scene:
-        assert scene.proxy.silence("pupload") > 1
+    # The looks alone have all of so few in use, long before that.
+    async with a_scene(database_dsn, store, tmp_path, database_pool=2) as scene:
+        assert scene.proxy.silence("pupload") == 2
         assert scene.proxy.silence("pupload-listen") == 1
         async with asyncio.timeout(30):
             while True:
