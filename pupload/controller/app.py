@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from pupload.config import ControllerConfig
-from pupload.controller.connections import CONNECTIONS, Connections, Site, watched
+from pupload.controller.connections import CONNECTIONS, Connections, ServerLog, Site, watched
+from pupload.controller.logs import NodeLogs
 from pupload.controller.reconcile import Reconciler
 from pupload.controller.routes import (
     account,
@@ -96,7 +97,13 @@ async def running_controller(
     parts = wire(config, database, stores)
     app = application(parts)
     looks = asyncio.create_task(_look(config, parts, app[CONNECTIONS]))
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S, handler_cancellation=True)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=_SHUTDOWN_S,
+        handler_cancellation=True,
+        logger=ServerLog(logging.getLogger("aiohttp.server")),
+    )
     try:
         url = await _listen(runner, config, app[CONNECTIONS])
         parts.hooks.served_at(url)
@@ -116,6 +123,8 @@ def application(parts: Parts) -> web.Application:
     app = web.Application(middlewares=layers, client_max_size=parts.config.max_body_bytes)
     app[PARTS] = parts
     app[CONNECTIONS] = Connections(parts.config)
+    app[events.LOGS] = NodeLogs(parts.service, parts.stores)
+    app[server.FOOTING] = server.Footing(parts)
     app[interface.INTERFACE] = interface.Interface(ROUTES)
     app[calls.GOING_DOWN] = asyncio.Event()
     app.on_shutdown.append(calls.note_shutdown)

@@ -6,6 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
@@ -82,15 +83,17 @@ class Claims:
     def _database(self) -> Database:
         return self._service.database
 
-    async def know(self, token: str) -> KnownWorker:
-        """The worker with this token. One that was revoked elsewhere is believed for a moment yet.
+    async def know(self, token: str, turn: AbstractAsyncContextManager[object] | None = None) -> KnownWorker:
+        """The worker with this token, looked for in its `turn`. One that was revoked elsewhere is believed for a moment
+        yet.
 
         Errors: Unauthorized.
         """
         digest = token_digest(token)
         known = self._known.get(digest)
         if known is None or known[0] < time.monotonic():
-            known = self._known[digest] = (time.monotonic() + _KNOWN_S, await self._find(digest))
+            async with turn or nullcontext():
+                known = self._known[digest] = (time.monotonic() + _KNOWN_S, await self._find(digest))
         return known[1]
 
     async def _find(self, digest: bytes) -> KnownWorker:

@@ -9,8 +9,10 @@ import logging
 import resource
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from pupload.config import ControllerConfig
 
@@ -219,6 +221,17 @@ def _most(wished: int) -> int:
     most = max(allowed - _SPARE_FILES, _LEAST)
     _LOG.warning("at most %s connections at once, not %s: a process here may open %s files", most, wished, allowed)
     return most
+
+
+class ServerLog(logging.LoggerAdapter[logging.Logger]):
+    """The library's log, in which a client's fault is a line: anybody can make one, as often as they like."""
+
+    def exception(self, msg: object, *args: object, exc_info: object = True, **kwargs: Any) -> None:
+        """Log a fault of ours with its trace, and a client's without."""
+        if isinstance(exc_info, HttpProcessingError | web.RequestPayloadError):
+            self.warning("a request is refused, it is no HTTP: %.200s", " ".join(str(exc_info).split()))
+        else:
+            super().exception(msg, *args, exc_info=exc_info, **kwargs)  # type: ignore[arg-type]
 
 
 class Site(web.BaseSite):

@@ -36,6 +36,8 @@ from pupload.flow.plan import Edge, Plan
 from pupload.run.state import NodeStatus, RunID, RunStatus, tries
 
 LAST_LINES = 200
+_LOG_BYTES = 8 * 1024**2
+"""Of log lines in one answer: a run has thousands of nodes, and each may print lines of 16 KB."""
 _QUEUED = {NodeStatus.READY.value, NodeStatus.RETRYING.value}
 
 
@@ -96,7 +98,7 @@ class Views:
         nodes = await connection.fetch(SQL["nodes_of_run"], run_id)
         artifacts = await connection.fetch(SQL["artifacts_of_run"], run_id)
         logs: dict[str, list[LogRecord]] = defaultdict(list)
-        for row in await connection.fetch(SQL["last_lines"], run_id, LAST_LINES):
+        for row in await connection.fetch(SQL["last_lines"], run_id, LAST_LINES, _LOG_BYTES):
             logs[row["node_id"]].append(log_record(row))
         pending = await self._pending(connection, run_id, plan, nodes)
         calls = await _tool_calls(connection, run_id, nodes)

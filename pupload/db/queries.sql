@@ -239,16 +239,19 @@ SELECT * FROM run_nodes WHERE run_id = $1 ORDER BY position;
 SELECT * FROM artifacts WHERE run_id = $1 ORDER BY edge;
 
 -- name: last_lines
--- The newest log lines of each node that has begun.
-SELECT n.node_id, e.at, e.data
-FROM run_nodes n
-CROSS JOIN LATERAL (
-    SELECT seq, at, data FROM events e
-    WHERE e.run_id = n.run_id AND e.node_id = n.node_id AND e.type = 'node_log'
-    ORDER BY seq DESC LIMIT $2
-) AS e
-WHERE n.run_id = $1 AND n.attempt > 0
-ORDER BY n.position, e.seq;
+-- The newest log lines of each node that has begun, at most $2 of each; of all together the newest $3 bytes.
+SELECT node_id, at, data FROM (
+    SELECT n.node_id, n.position, e.*, sum(octet_length(e.data::text)) OVER (ORDER BY e.seq DESC) AS size_bytes
+    FROM run_nodes n
+    CROSS JOIN LATERAL (
+        SELECT seq, at, data FROM events e
+        WHERE e.run_id = n.run_id AND e.node_id = n.node_id AND e.type = 'node_log'
+        ORDER BY seq DESC LIMIT $2
+    ) AS e
+    WHERE n.run_id = $1 AND n.attempt > 0
+) AS lines
+WHERE size_bytes <= $3
+ORDER BY position, seq;
 
 -- name: events_after
 SELECT seq, type, node_id, at, data FROM events WHERE run_id = $1 AND seq > $2 ORDER BY seq LIMIT $3;

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from pupload.answers.server import AccountAnswer
-from pupload.controller.keys import Caller
+from pupload.controller.browsers import refuse_pages
+from pupload.controller.keys import WITHOUT_KEYS, Caller
 from pupload.controller.limits import neighbourhood
 from pupload.controller.owners import OWNED
 from pupload.controller.routes.answering import Handler, answer, path_part
@@ -50,11 +51,14 @@ async def _without_key(request: web.Request, handler: Handler) -> web.StreamResp
 async def _known(request: web.Request) -> Caller:
     """Who calls.
 
-    Errors: Unauthorized; TooMany after many of these from one address.
+    Errors: Unauthorized; TooMany after many of these from one address; Forbidden for a page of a stranger.
     """
     parts, remote = parts_of(request), request.remote or ""
     with parts.limits.counting_wrong_keys(remote):
-        return await parts.keys.caller_of(request.headers, parts.limits.turn(remote))
+        caller = await parts.keys.caller_of(request.headers, parts.limits.turn(remote))
+    if caller is WITHOUT_KEYS:
+        refuse_pages(request.headers, parts.config.public_url)
+    return caller
 
 
 async def _in_place(request: web.Request, caller: Caller) -> Caller:

@@ -93,6 +93,9 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
             raise
         refused = CallerError(f"{error.reason}: {request.method} {request.path}", code=_CODES.get(error.status))
         return _render(request, refused, error.status, request_id, headers=_allow(error))
+    except web.RequestPayloadError as error:
+        broken = Malformed(f"the body cannot be read as its headers say: {' '.join(str(error).split())[:200]}")
+        return _refusal(request, broken, request_id)
     except Exception as error:  # noqa: BLE001 - see below
         # The last line of defence: whatever it is, the client gets an answer, and we a trace.
         _LOG.exception("request %s %s %s failed", request_id, request.method, shown_path(request.path))

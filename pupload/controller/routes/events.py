@@ -3,19 +3,20 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp_sse import sse_response
 
 from pupload.answers.runs import LogRecord, RunEvent
 from pupload.controller.logs import NodeLogs
-from pupload.controller.routes.answering import answer, path_part, whole_number
-from pupload.controller.routes.declaring import READ, TRUTH, Answer, Asked, get
+from pupload.controller.routes.answering import path_part, whole_number
+from pupload.controller.routes.declaring import JSON, READ, TRUTH, Answer, Asked, get
 from pupload.controller.routes.runs import run_id_of
 from pupload.controller.signals import run_topic
 from pupload.controller.state import Parts, parts_of
 from pupload.document import Document
-from pupload.errors import DatabaseUnavailable, InvalidRequest, NotFound
+from pupload.errors import DatabaseUnavailable, InvalidRequest, NotFound, PuploadError
 from pupload.run.commands import TERMINAL_RECORDS, RecordType
 from pupload.run.state import RunID
 
@@ -24,6 +25,7 @@ _PAGE = 500
 _PING_S = 15.0
 _AGAIN_S = 0.5
 _NO_END = 2**62
+LOGS = web.AppKey("logs", NodeLogs)
 
 
 class Logs(Document):
@@ -65,16 +67,49 @@ async def send_events(
 async def node_logs(request: web.Request) -> web.StreamResponse:
     """GET: the node's log; with `?follow=1` as events, until the run is over."""
     run_id, node, parts = run_id_of(request), path_part(request, "node"), parts_of(request)
-    logs = NodeLogs(parts.service, parts.stores)
+    logs = request.app[LOGS]
     await logs.require(run_id, node)
     if request.query.get("follow", "0") not in {"1", "true"}:
-        return answer(Logs(logs=await logs.whole(run_id, node)))
+        async with aclosing(logs.whole(run_id, node)) as pages:
+            return await _whole_log(request, pages)
     async with sse_response(request, sep="\n", ping_interval=_PING_S) as response:
         async for event in follow(parts, run_id, _after(request)):
             if event.node_id == node and event.type == RecordType.NODE_LOG:
                 await response.send(event.model_dump_json(by_alias=True), id=str(event.seq), event=event.type)
     stream: web.StreamResponse = response
     return stream
+
+
+async def _whole_log(request: web.Request, pages: AsyncIterator[list[LogRecord]]) -> web.StreamResponse:
+    """The lines as `Logs`, written as they are read."""
+    # What cannot be read at all is told while it still can be.
+    first = await anext(pages, [])
+    response = web.StreamResponse(headers={"Content-Type": JSON})
+    await response.prepare(request)
+    if request.method == hdrs.METH_GET:
+        try:
+            await response.write(b'{"Logs":[')
+            parted = await _write_lines(response, first, parted=False)
+            async for page in pages:
+                parted = await _write_lines(response, page, parted=parted)
+            await response.write(b"]}")
+        except PuploadError as error:
+            # An answer that looks whole must be whole.
+            _LOG.warning("the log of run %s breaks off: %s", run_id_of(request), error)
+            if request.transport is not None:
+                request.transport.abort()
+    return response
+
+
+async def _write_lines(response: web.StreamResponse, lines: list[LogRecord], *, parted: bool) -> bool:
+    """True when some were written by now."""
+    if lines:
+        await response.write(b"," * parted + await asyncio.to_thread(_as_json, lines))
+    return parted or bool(lines)
+
+
+def _as_json(lines: list[LogRecord]) -> bytes:
+    return ",".join(line.model_dump_json(by_alias=True) for line in lines).encode()
 
 
 async def follow(parts: Parts, run_id: RunID, after: int) -> AsyncIterator[RunEvent]:

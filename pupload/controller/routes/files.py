@@ -3,8 +3,9 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from typing import cast
 
-from aiohttp import BodyPartReader, hdrs, web
+from aiohttp import BodyPartReader, MultipartReader, StreamReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.multipart import content_disposition_filename, parse_content_disposition
 
@@ -22,6 +23,8 @@ _LOG = logging.getLogger(__name__)
 _PIECE_BYTES = 1024 * 1024
 _FORM = "multipart/form-data"
 _FIELDS = "application/x-www-form-urlencoded"
+_MOST_LINES = 500
+"""Of a form beside its file: boundaries, heads, and what stands where nothing should. They are read one by one."""
 
 
 async def post_file(request: web.Request) -> web.Response:
@@ -50,7 +53,7 @@ async def _read_form(request: web.Request, spool: Spool, limit_bytes: int, name:
     """What the form says of the one file, which is in `spool` then; `name` wins."""
     found: Label | None = None
     try:
-        async for part in await request.multipart():
+        async for part in MultipartReader(request.headers, cast("StreamReader", _FewLines(request.content))):
             if not isinstance(part, BodyPartReader) or part.filename is None:
                 continue
             if found is not None:
@@ -63,6 +66,26 @@ async def _read_form(request: web.Request, spool: Spool, limit_bytes: int, name:
     if found is None:
         raise InvalidRequest("the form has no file: send one part with a filename", code="ONE_FILE")
     return found
+
+
+class _FewLines:
+    """A body of not too many lines, but for what is read of it in pieces."""
+
+    def __init__(self, content: StreamReader) -> None:
+        self._content, self._left = content, _MOST_LINES
+
+    async def readline(self, **how: int) -> bytes:
+        """The next line.
+
+        Errors: ValueError after too many.
+        """
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError(f"more than {_MOST_LINES} lines of it are no file")
+        return await self._content.readline(**how)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._content, name)
 
 
 async def _pieces(part: BodyPartReader) -> AsyncIterator[bytes]:

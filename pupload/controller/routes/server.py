@@ -1,18 +1,23 @@
 """The server itself: is it well, what does it offer, who works for it."""
 
+import asyncio
+import time
+
 from aiohttp import web
 
 from pupload.answers.server import GpuAnswer, TierAnswer, WorkerAnswer
 from pupload.controller.routes.answering import answer
 from pupload.controller.routes.declaring import ADMIN, READ, get
-from pupload.controller.state import parts_of
+from pupload.controller.state import Parts, parts_of
 from pupload.controller.workers import list_workers
 from pupload.db.sql import SQL
 from pupload.document import Document
+from pupload.errors import PuploadError
 from pupload.tiers import Tier
 
 _PATIENCE_S = 3.0
 """Whoever asks whether this is well waits no longer."""
+_KNOWN_S = 0.25
 
 
 class Tiers(Document):
@@ -31,6 +36,40 @@ class Health(Document):
     """How the server is."""
 
     status: str
+
+
+class Footing:
+    """What this process stands on. Anybody may ask for it, so that all who ask at a time are one question."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self._turn = parts, asyncio.Lock()
+        self._until = 0.0
+        self._fault: PuploadError | None = None
+
+    async def require(self) -> None:
+        """Return when all of it answers.
+
+        Errors: Unavailable; what the stores raise.
+        """
+        async with self._turn:
+            if time.monotonic() >= self._until:
+                self._fault = await self._look()
+                self._until = time.monotonic() + _KNOWN_S
+        if self._fault is not None:
+            raise self._fault.with_traceback(None)
+
+    async def _look(self) -> PuploadError | None:
+        try:
+            async with self._parts.service.database.connection() as connection:
+                await connection.fetchval(SQL["ping"], timeout=_PATIENCE_S)
+            for store in self._parts.stores.server_stores():
+                await store.check()
+        except PuploadError as error:
+            return error
+        return None
+
+
+FOOTING = web.AppKey("footing", Footing)
 
 
 async def tiers(request: web.Request) -> web.Response:
@@ -58,11 +97,7 @@ async def healthz(_request: web.Request) -> web.Response:
 
 async def readyz(request: web.Request) -> web.Response:
     """GET: what this process stands on answers too; 503 otherwise, saying what does not."""
-    parts = parts_of(request)
-    async with parts.service.database.connection() as connection:
-        await connection.fetchval(SQL["ping"], timeout=_PATIENCE_S)
-    for store in parts.stores.server_stores():
-        await store.check()
+    await request.app[FOOTING].require()
     return answer(Health(status="ready"))
 
 

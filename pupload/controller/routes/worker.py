@@ -22,10 +22,13 @@ async def _told(request: web.Request, kind: type[D]) -> D:
 
 
 async def _worker(request: web.Request) -> KnownWorker:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise Unauthorized("send the worker's token as `Authorization: Bearer …`")
-    return await parts_of(request).claims.know(token)
+    """Who calls. Wrong tokens are counted as wrong keys are: nobody may let the database look for them for ever."""
+    parts, remote = parts_of(request), request.remote or ""
+    with parts.limits.counting_wrong_keys(remote):
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthorized("send the worker's token as `Authorization: Bearer …`")
+        return await parts.claims.know(token, parts.limits.turn(remote))
 
 
 async def hello(request: web.Request) -> web.Response:

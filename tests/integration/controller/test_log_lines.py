@@ -1,13 +1,16 @@
 """Log lines come when they come, maybe twice, maybe late; each is recorded once, in its order."""
 
 import asyncio
+import base64
+import hashlib
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pupload.protocol import Assignment, Line, Lines
+from pupload.protocol import Assignment, Line, Lines, Outcome
 from pupload.stores.base import Store
 from pupload.worker.control import Control
 from tests.support.controller import REFERENCE, ControllerUnderTest, HandWorker, a_controller
@@ -112,3 +115,51 @@ async def test_a_worker_may_say_more_at_once_than_a_user(
     finally:
         await control.close()
     assert len(await recorded(controller, attempt)) == 300
+
+
+async def kept_log(worker: HandWorker, attempt: Assignment, *texts: str) -> str:
+    """The key under which the whole log of the attempt lies now."""
+    content = b"".join(json.dumps(line).encode() + b"\n" for line in lines(*texts))
+    md5 = base64.b64encode(hashlib.md5(content).digest()).decode()
+    wish = {"Edge": "", "SizeBytes": len(content), "MD5": md5, "ContentType": "application/x-ndjson"}
+    signed = (await worker.call("sign", {"Ref": attempt.ref.wire(), "Log": wish}))["Log"]
+    async with worker.http.put(signed["URL"], data=content, headers=signed["Headers"]) as response:
+        assert response.status == 200
+    return str(signed["Key"])
+
+
+async def test_a_long_log_is_read_in_pieces_and_in_order(
+    controller: ControllerUnderTest, worker: HandWorker, attempt: Assignment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pupload.controller.logs._PAGE", 3)
+    failed = {"outcome": Outcome.FAILED, "reason": "exit"}
+    await post(worker, attempt, 0, *"abcdefgh")
+    await worker.finish(attempt.ref, **failed)
+    (second,) = await worker.claim(wait_s=30)
+    await post(worker, second, 0, "only a part")
+    await worker.finish(second.ref, **failed, log_key=await kept_log(worker, second, *"ijklmno"))
+    (third,) = await worker.claim(wait_s=30)
+    await post(worker, third, 0, *"pqr")
+    await worker.finish(third.ref, **failed)
+    assert "".join(await recorded(controller, attempt)) == "abcdefghijklmnopqr"
+
+
+async def test_a_worker_does_not_say_which_object_a_log_is_read_from(
+    controller: ControllerUnderTest, worker: HandWorker, attempt: Assignment, store: Store
+) -> None:
+    await store.put("run_other/secret", json.dumps(lines("another's")[0]).encode(), "text/plain")
+    await kept_log(worker, attempt, "its own")
+    await worker.finish(attempt.ref, outcome=Outcome.FAILED, reason="exit", final=True, log_key="run_other/secret")
+    assert await recorded(controller, attempt) == ["its own"]
+
+
+async def test_the_answer_about_a_run_holds_no_more_lines_than_can_be_borne(
+    controller: ControllerUnderTest, worker: HandWorker, attempt: Assignment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pupload.controller.views._LOG_BYTES", 1000)
+    await post(worker, attempt, 0, *(f"{n} {'x' * 100}" for n in range(50)))
+    run = await controller.get(f"/api/v1/runs/{attempt.ref.run_id}")
+    told = [line["message"].split()[0] for line in run["NodeState"][attempt.ref.node_id]["Logs"]]
+    assert told == [str(n) for n in range(50 - len(told), 50)]
+    assert 0 < len(told) < 10
+    assert len(await recorded(controller, attempt)) == 50
