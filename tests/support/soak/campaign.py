@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.support.processes import Footprint
+from tests.support.processes import Footprint, growth
 from tests.support.s3_servers import free_port
 from tests.support.soak.clients import FAILING, Load
 from tests.support.soak.deploy import Users, roll
@@ -104,9 +104,9 @@ def _judged(
 ) -> Outcome:
     """The outcome of what has come to its end."""
     load.say("looking")
-    violations = _violations(ground, load)
-    rows = asyncio.run(look(ground.dsn, load.history))
-    after = ground.footprints()
+    violations, after = _violations(ground, load), ground.footprints()
+    held = {name: (before[name], after[name]) for name in before if name in after}
+    rows = asyncio.run(look(ground.dsn, load.history, FAILING))
     faults = [f"the nemesis itself failed: {each.strike.kind}: {each.fault}" for each in struck if each.fault]
     return Outcome(
         title=f"Soak of {wish.minutes:g} minutes, seed {wish.seed}",
@@ -116,10 +116,10 @@ def _judged(
         attempts=rows.attempts,
         sorts=dict(sorted(load.begun.items())),
         asked_again=dict(sorted(load.asked_again.items())),
-        footprints={name: (before[name], after[name]) for name in before if name in after},
+        footprints=held,
         exits=[f"{each.part} ended by itself with {each.code}: {each.last_words}" for each in ground.exits],
-        violations=[*violations, *rows.unheard, *load.wrong, *faults],
-        notes=[f"charged to the user: {each}" for each in rows.charged if each.flow not in FAILING],
+        violations=[*violations, *_grown(held), *rows.unheard, *load.wrong, *faults],
+        notes=[*rows.failed, *(f"charged to the user: {each}" for each in rows.charged)],
         raised=raised(part.log for part in ground.fleet.parts.values()),
     )
 
@@ -134,6 +134,11 @@ def _violations(ground: Ground, load: Load) -> list[str]:
             return found
         load.say(f"{len(found)} do not hold yet, such as: {found[0]}")
         time.sleep(_LOOK_S)
+
+
+def _grown(held: Mapping[str, tuple[Footprint, Footprint]]) -> list[str]:
+    """Who holds more than it did; a process that was started meanwhile stands for the one before it."""
+    return [f"I8: {name}: {said}" for name, (was, now) in held.items() for said in growth({0: was}, {0: now})]
 
 
 def _about(wish: Wish, ground: Ground) -> dict[str, str]:

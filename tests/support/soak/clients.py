@@ -210,6 +210,15 @@ class Client:
         """The run, once it is over."""
         return self.until(run_id, lambda _: False)
 
+    def expect(self, run_id: str, edge: str, content: bytes) -> None:
+        """The run comes to its end, and if that is a good one, the edge has this content."""
+        if self.ended(run_id)["Status"] != "COMPLETE":
+            return
+        redirect = self.ask("GET", f"/api/v1/runs/{run_id}/artifacts/{edge}")
+        found = self.ask("GET", redirect.headers["Location"], timeout=60).content
+        if found != content:
+            self.load.wrong.append(f"run {run_id}: edge {edge} has {found[:80]!r}…, not {content[:80]!r}…")
+
     def publish(self) -> None:
         """The flow that others call."""
         self.ask("PUT", f"/api/v1/flows/{_PUBLISHED}", json=a_request(a_step(), Name=""))
@@ -221,11 +230,13 @@ Sort = Callable[[Client], None]
 
 def _chain(client: Client) -> None:
     length = client.chance.randint(2, 4)
-    client.ended(client.start(a_chain(length), Inputs={"e0": "abc"})["ID"])
+    client.expect(client.start(a_chain(length), Inputs={"e0": "abc"})["ID"], f"e{length}", b"abc")
 
 
 def _fan(client: Client) -> None:
-    client.ended(client.start(a_fan(client.chance.randint(2, 4)), Inputs={"in": "abc"})["ID"])
+    width = client.chance.randint(2, 4)
+    joined = "".join(f"abc{n}\n" for n in range(width)).encode()
+    client.expect(client.start(a_fan(width), Inputs={"in": "abc"})["ID"], "out", joined)
 
 
 def _slow_chain(client: Client) -> None:
@@ -277,9 +288,9 @@ def _is_removed(client: Client) -> None:
 
 
 def _uploads(client: Client) -> None:
-    run = client.start(a_chain(2))
-    client.ask("PUT", put_url(run, "e0"), data=client.chance.randbytes(client.chance.randint(1, 300_000)))
-    client.ended(run["ID"])
+    run, content = client.start(a_chain(2)), client.chance.randbytes(client.chance.randint(1, 300_000))
+    client.ask("PUT", put_url(run, "e0"), data=content)
+    client.expect(run["ID"], "e2", content)
 
 
 def _uploads_in_parts(client: Client) -> None:
@@ -291,7 +302,7 @@ def _uploads_in_parts(client: Client) -> None:
         first = (int(part["Number"]) - 1) * 5 * _MB
         client.ask("PUT", part["PutURL"], data=content[first : first + 5 * _MB], timeout=60)
     client.ask("POST", f"{session}/complete")
-    client.ended(run["ID"])
+    client.expect(run["ID"], "e2", content)
 
 
 def _tells_by_webhook(client: Client) -> None:
@@ -317,11 +328,12 @@ def _asks_its_client(client: Client) -> None:
 
 
 def _keeps_a_session(client: Client) -> None:
-    """Two runs, one after the other, in one folder."""
+    """Two runs, one after the other, in one folder, to which each adds a line."""
     script = 'echo x >> /pup/session/made; cat /pup/session/made > "$OUTPUT_OUT"'
     session = client.ask("POST", "/api/v1/sessions", json={}).json()["ID"]
-    for _ in range(2):
-        client.ended(client.start(a_request(a_source("sit", script), Name="sit"), SessionID=session)["ID"])
+    for number in range(2):
+        run = client.start(a_request(a_source("sit", script), Name="sit"), SessionID=session)
+        client.expect(run["ID"], "out", b"x\n" * (number + 1))
 
 
 SORTS: dict[Sort, int] = {

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import asyncpg
@@ -11,7 +11,8 @@ from tests.support.history import History
 from tests.support.soak.report import Ended
 
 _RUNS = """
-SELECT id, status, coalesce(failure->>'code', '') AS code, parent_run, idempotency_key,
+SELECT id, flow_name, status, coalesce(failure->>0, '') AS code,
+       coalesce(failure->>1, '') AS message, parent_run, idempotency_key,
        extract(epoch FROM created_at)::float8 AS began, extract(epoch FROM finished_at)::float8 AS ended
 FROM runs
 """
@@ -41,16 +42,17 @@ class Charged:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """`unheard` are the runs that stand there and that no answer has named, `charged` what users have paid for."""
+    """`charged` and `failed` are of flows that do not fail by themselves; `unheard` runs are named by no answer."""
 
     runs: list[Ended]
     attempts: dict[tuple[str, str], int]
     unheard: list[str]
     charged: list[Charged]
+    failed: list[str]
 
 
-async def look(dsn: str, history: History) -> Rows:
-    """What there is now."""
+async def look(dsn: str, history: History, failing: Collection[str]) -> Rows:
+    """What there is now; `failing` are the flows whose nodes fail by themselves."""
     connection = await asyncpg.connect(dsn)
     try:
         runs, attempts = await connection.fetch(_RUNS), await connection.fetch(_ATTEMPTS)
@@ -63,7 +65,12 @@ async def look(dsn: str, history: History) -> Rows:
         ],
         attempts={(row["state"], row["reason"]): row["times"] for row in attempts},
         unheard=list(_unheard(runs, history)),
-        charged=[Charged(*row.values()) for row in charged],
+        charged=[Charged(*row.values()) for row in charged if row["flow_name"] not in failing],
+        failed=[
+            f"run {row['id']} of {row['flow_name']} came to ERROR {row['code']}: {row['message']}"
+            for row in runs
+            if row["status"] == "ERROR" and row["flow_name"] not in failing
+        ],
     )
 
 
