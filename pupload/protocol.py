@@ -218,7 +218,7 @@ class Pinned(Document):
 
 
 class PutWish(Document):
-    """An output that is about to be uploaded. `md5` is base64, as in Content-MD5."""
+    """An output that is about to be uploaded. `md5` is base64, as in Content-MD5; "" is not known beforehand."""
 
     edge: str
     size_bytes: int

@@ -79,9 +79,17 @@ OURS = {"chain of ten": chain_flow(CHAIN), "fan-out of twenty": fan_flow()}
 # --- our own server --------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A `pup dev` that is ready. Units: seconds from its start until then."""
+
+    pid: int
+    ready_after: float
+
+
 @contextmanager
-def server(data: Path) -> Iterator[float]:
-    """A `pup dev` on `data`; gives the seconds from its start until it was ready."""
+def server(data: Path) -> Iterator[Served]:
+    """A `pup dev` on `data`, ready for use."""
     began = time.perf_counter()
     pup = Path(sys.executable).parent / "pup"
     with (data.parent / "server.log").open("ab") as log:
@@ -89,7 +97,7 @@ def server(data: Path) -> Iterator[float]:
     try:
         if not ready(URL, 60, running.pid):
             raise RuntimeError((data.parent / "server.log").read_text()[-4000:])
-        yield time.perf_counter() - began
+        yield Served(running.pid, time.perf_counter() - began)
     finally:
         running.terminate()
         running.wait(timeout=60)
@@ -107,17 +115,31 @@ class Ran:
 async def run(client: aiohttp.ClientSession, flow: dict[str, object]) -> Ran:
     """Posts `flow`, uploads its input, and waits for its end."""
     began = time.perf_counter()
-    async with client.post("/api/v1/flow/test", json=flow) as answer:
-        begun: dict[str, Any] = await answer.json()
-    async with client.put(begun["WaitingURLs"][0]["PutURL"], data=CONTENT) as answer:
+    run_id, put_url = await begin(client, flow)
+    async with client.put(put_url, data=CONTENT) as answer:
         await answer.read()
         answer.raise_for_status()
     uploaded_at = time.time()
+    await completed(client, run_id)
+    return Ran(id=run_id, took=time.perf_counter() - began, uploaded_at=uploaded_at)
+
+
+async def begin(client: aiohttp.ClientSession, flow: dict[str, object]) -> tuple[str, str]:
+    """A run of `flow`, and where its input is uploaded to."""
+    async with client.post("/api/v1/flow/test", json=flow) as answer:
+        begun: dict[str, Any] = await answer.json()
+    return begun["ID"], begun["WaitingURLs"][0]["PutURL"]
+
+
+async def completed(client: aiohttp.ClientSession, run_id: str) -> None:
+    """Returns when the run is complete.
+
+    Errors: RuntimeError for one that ends otherwise.
+    """
     async with asyncio.timeout(RUN_S):
-        status = await _end(client, begun["ID"])
+        status = await _end(client, run_id)
     if status != "COMPLETE":
-        raise RuntimeError(f"run {begun['ID']} ended as {status}")
-    return Ran(id=begun["ID"], took=time.perf_counter() - began, uploaded_at=uploaded_at)
+        raise RuntimeError(f"run {run_id} ended as {status}")
 
 
 async def _end(client: aiohttp.ClientSession, run_id: str) -> str:
@@ -163,8 +185,8 @@ def restarts(data: Path) -> list[float]:
     """Seconds until `pup dev` is ready on data that it has seen before."""
     taken = []
     for _ in range(RESTARTS):
-        with server(data) as ready_after:
-            taken.append(ready_after)
+        with server(data) as served:
+            taken.append(served.ready_after)
     return taken
 
 
@@ -204,7 +226,7 @@ def main(rounds: int) -> None:
             times, latencies = asyncio.run(measure(rounds))
         print(f"\n{table(times)}\n({rounds} rounds, 1 MB files)\n")
         print(spread("upload to node start", latencies))
-        print(spread("pup dev ready, first start", [first]))
+        print(spread("pup dev ready, first start", [first.ready_after]))
         print(spread("pup dev ready, later starts", restarts(data)), flush=True)
     print(f"load at the end: {os.getloadavg()[0]:.2f}")
 

@@ -23,8 +23,9 @@ from pupload.protocol import FolderFound, KeptFolder, PutWish, Sign, SignedPut
 from pupload.units import format_size
 from pupload.worker.failure import NodeFailure
 from pupload.worker.shop import Attempt, Shop, placed, stage_of
+from pupload.worker.source import Source
 from pupload.worker.staging import Stage
-from pupload.worker.transfer import Source, TransferFailed
+from pupload.worker.transfer import TransferFailed
 
 CONTENT_TYPE = "application/x-tar"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")

@@ -5,25 +5,24 @@ The descriptor that is checked is the one that is hashed and uploaded; a name is
 
 import contextlib
 import errno
-import hashlib
 import os
 import stat
-from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pupload.flow.digest import Digest
 from pupload.flow.mime import matches
 from pupload.flow.plan import Reason
 from pupload.protocol import OutputSpec, PutWish
 from pupload.units import format_size
 from pupload.worker.failure import NodeFailure
-from pupload.worker.transfer import PIECE_BYTES, Source
+from pupload.worker.source import Shortened, Source
 from pupload.worker.workdir import WorkDir
 
 SPARSE_FROM_BYTES = 16 * 1024**2
 SPARSE_RATIO = 16
+HASHED_FIRST_BYTES = 8 * 1024**2
+"""What is larger is hashed as it goes to the store: to read it once more would take half as long as that."""
 _FOLLOW_NOTHING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -33,19 +32,16 @@ class NotPlain(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An output, open, checked and hashed."""
+    """An output, open and checked; a small one is hashed as well."""
 
     spec: OutputSpec
     source: Source
-    sha256: str
-    md5: str
     content_type: str
 
     def wish(self) -> PutWish:
         """What to sign for it."""
-        return PutWish(
-            edge=self.spec.edge, size_bytes=self.source.size_bytes, md5=self.md5, content_type=self.content_type
-        )
+        md5 = self.source.sums.md5 if self.source.sums else ""
+        return PutWish(edge=self.spec.edge, size_bytes=self.source.size_bytes, md5=md5, content_type=self.content_type)
 
 
 def file_name(spec: OutputSpec) -> str:
@@ -160,17 +156,12 @@ def _check_file(found: os.stat_result, device: int, limit_bytes: int) -> None:
 
 
 def _read(fd: int, spec: OutputSpec) -> Output:
-    size = os.fstat(fd).st_size
-    digest, md5, held = Digest(), hashlib.md5(usedforsecurity=False), b""
-    while digest.size_bytes < size:
-        piece = os.pread(fd, min(PIECE_BYTES, size - digest.size_bytes), digest.size_bytes)
-        if not piece:
-            raise _refused(spec, "a file that becomes shorter while it is read")
-        held = piece if size <= PIECE_BYTES and len(piece) == size else b""
-        md5.update(piece)
-        digest.take(piece)
-    found = digest.content_type()
+    source = Source(fd, os.fstat(fd).st_size)
+    try:
+        found = source.look() if source.size_bytes > HASHED_FIRST_BYTES else source.sum_up().content_type
+    except Shortened as error:
+        raise _refused(spec, "a file that becomes shorter while it is read") from error
     if not matches(found, spec.types):
         text = f"output {spec.port} is {found}; allowed: {', '.join(spec.types)}"
         raise NodeFailure(Reason.TYPE, text, final=True, exit_code=0)
-    return Output(spec, Source(fd, size, held), digest.sha256, b64encode(md5.digest()).decode(), found)
+    return Output(spec, source, found)

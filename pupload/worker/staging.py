@@ -15,7 +15,8 @@ from pupload.protocol import AttemptRef, InputFound, InputSpec, ObjectRef, Outpu
 from pupload.worker.control import Control
 from pupload.worker.failure import NodeFailure
 from pupload.worker.outputs import Output
-from pupload.worker.transfer import PIECE_BYTES, Source, TransferFailed, Transfers
+from pupload.worker.source import PIECE_BYTES, Shortened, Source
+from pupload.worker.transfer import TransferFailed, Transfers
 
 AT_ONCE = 8
 URL_MARGIN_S = 60.0
@@ -114,16 +115,26 @@ async def _deliver(
     except TransferFailed as error:
         text = f"output {output.spec.port} could not be stored: {error}"
         raise NodeFailure(Reason.TRANSFER, text, final=error.final) from error
+    except Shortened as error:
+        raise _changed(output) from error
+    sums = output.source.sums
+    if sums is None or sums.content_type != output.content_type:
+        raise _changed(output)
     if output.spec.read:
-        stage.transfers.handover.keep(output.sha256, output.source.fd, output.source.size_bytes)
+        stage.transfers.handover.keep(sums.sha256, output.source.fd, output.source.size_bytes)
     return OutputFound(
         edge=output.spec.edge,
         key=signed.key,
         size_bytes=output.source.size_bytes,
-        sha256=output.sha256,
+        sha256=sums.sha256,
         content_type=output.content_type,
         etag=etag,
     )
+
+
+def _changed(output: Output) -> NodeFailure:
+    text = f"output {output.spec.port} was changed while it was stored"
+    return NodeFailure(Reason.POLICY, text, final=True, exit_code=0)
 
 
 async def store_log(stage: Stage, log: IO[bytes]) -> str:

@@ -6,9 +6,8 @@ holds a URL.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, TypeVar
@@ -25,12 +24,13 @@ from pupload.web.guarded import NOTHING_BESIDES, checked_connector
 from pupload.web.urls import check_store
 from pupload.worker.control import pauses
 from pupload.worker.handover import Handover
+from pupload.worker.source import PIECE_BYTES, Shortened, Source
 
-PIECE_BYTES = 1024 * 1024
 RETRY_FOR_S = 60.0
 IDLE_S = 30.0
 _EXPIRED = frozenset({400, 401, 403})
 _RENEWALS = 3
+_MD5 = "Content-MD5"
 
 T = TypeVar("T")
 
@@ -51,6 +51,10 @@ class _Passing(Exception):
 
 class _Expired(_Passing):
     """The URL is not good any more."""
+
+
+class _Unproven(_Expired):
+    """What the store has is not known to be what was sent: another URL is to name the bytes beforehand."""
 
 
 def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
@@ -74,6 +78,8 @@ class Transfers:
         self.handover = Handover()
         self._check = partial(check_store, allowed=allowed)
         self._session = _session(aiohttp.TCPConnector(limit=0, limit_per_host=64, keepalive_timeout=30))
+        self._cryptic = set[str]()
+        """Hosts of stores whose ETags are no MD5s."""
 
     async def close(self) -> None:
         """Close the connections, and let go of what waits to be handed over."""
@@ -114,10 +120,12 @@ class Transfers:
 
         return await self._insist(once, renew)
 
-    async def put(self, content: "Source", signed: SignedPut, renewed: Callable[[], Awaitable[SignedPut]]) -> str:
+    async def put(self, content: Source, signed: SignedPut, renewed: Callable[[], Awaitable[SignedPut]]) -> str:
         """The ETag of the object, "" where the store gives none.
 
-        Errors: TransferFailed.
+        The store has checked the MD5 that was signed; where none was, the content has its sums from now on, and the
+        store has told their MD5, or `renewed` has signed for it.
+        Errors: TransferFailed; Shortened.
         """
         wish = signed
 
@@ -128,6 +136,9 @@ class Transfers:
             nonlocal wish
             wish = await renewed()
 
+        if _MD5 not in signed.headers and URL(signed.url).host in self._cryptic:
+            await asyncio.to_thread(content.sum_up)
+            await renew()
         return await self._insist(once, renew)
 
     async def _insist(self, once: Callable[[], Awaitable[T]], renew: Callable[[], Awaitable[None]]) -> T:
@@ -152,7 +163,7 @@ class Transfers:
         try:
             with self.handover.opened(content.sha256.lower()) as fd, closing(part):
                 while data := os.pread(fd, PIECE_BYTES, part.digest.size_bytes):
-                    part.take(data)
+                    part.take([data])
             _check_digest(content, part.digest)
             part.settle()
         except KeyError:
@@ -171,8 +182,8 @@ class Transfers:
             ):
                 await _check(response)
                 _same_object(content, response)
-                async for data in _gathered(response.content):
-                    await asyncio.to_thread(part.take, data)
+                async for lot in _gathered(response.content):
+                    await asyncio.to_thread(part.take, lot)
                     if part.digest.size_bytes > content.size_bytes:
                         break
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -183,45 +194,29 @@ class Transfers:
         await asyncio.to_thread(part.settle)
         return part.digest
 
-    async def _put(self, content: "Source", signed: SignedPut) -> str:
+    async def _put(self, content: Source, signed: SignedPut) -> str:
         headers = {**signed.headers, "Content-Length": str(content.size_bytes)}
+        pieces = content.pieces(summing_up=_MD5 not in signed.headers)
         try:
             async with (
                 self._asking(signed.url, foreign=signed.foreign) as session,
-                session.put(
-                    signed.url, data=content.pieces(), headers=headers, allow_redirects=not signed.foreign
-                ) as response,
+                session.put(signed.url, data=pieces, headers=headers, allow_redirects=not signed.foreign) as response,
             ):
                 await _check(response)
-                return response.headers.get("ETag", "").strip('"')
+                etag = response.headers.get("ETag", "").strip('"')
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            if isinstance(error.__cause__, Shortened):
+                raise error.__cause__ from None
             raise _Passing(redact(f"the store broke off: {error!r}")) from error
+        self._require_proof(content, signed, etag)
+        return etag
 
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Exactly `size_bytes` of an open file, from its beginning; what is in `held` is not read again."""
-
-    fd: int
-    size_bytes: int
-    held: bytes = b""
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The bytes, in pieces.
-
-        Errors: OSError when the file has become shorter.
-        """
-        at = 0
-        while at < self.size_bytes:
-            want = min(PIECE_BYTES, self.size_bytes - at)
-            if at + want <= len(self.held):
-                piece = self.held[at : at + want]
-            else:
-                piece = await asyncio.to_thread(os.pread, self.fd, want, at)
-            if not piece:
-                raise OSError(f"the file ended at {at} bytes, {self.size_bytes} were there before")
-            yield piece
-            at += len(piece)
+    def _require_proof(self, content: Source, signed: SignedPut, etag: str) -> None:
+        is_known = content.sums is not None and content.sums.are_of(etag)
+        if _MD5 not in signed.headers and not is_known:
+            raise _Unproven("what the store tells does not prove that it has what was sent")
+        if content.sums is not None and not is_known:
+            self._cryptic.add(URL(signed.url).host or "")
 
 
 async def _check(response: aiohttp.ClientResponse) -> None:
@@ -242,16 +237,17 @@ def _same_object(content: ObjectRef, response: aiohttp.ClientResponse) -> None:
         raise TransferFailed("the object was overwritten after it was taken as input", final=True)
 
 
-async def _gathered(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """The stream in pieces that are worth a thread's turn."""
-    waiting = bytearray()
-    async for data in content.iter_any():
-        waiting += data
-        if len(waiting) >= PIECE_BYTES:
-            yield bytes(waiting)
-            waiting.clear()
+async def _gathered(content: aiohttp.StreamReader) -> AsyncIterator[list[bytes]]:
+    """The stream in lots that are worth a thread's turn, as it came."""
+    waiting, size = list[bytes](), 0
+    async for data, _ in content.iter_chunks():
+        waiting.append(data)
+        size += len(data)
+        if size >= PIECE_BYTES:
+            yield waiting
+            waiting, size = [], 0
     if waiting:
-        yield bytes(waiting)
+        yield waiting
 
 
 class _Part:
@@ -263,12 +259,13 @@ class _Part:
         self._file: IO[bytes] | None = None
         self.digest = Digest()
 
-    def take(self, data: bytes) -> None:
+    def take(self, lot: Iterable[bytes]) -> None:
         """Write and hash."""
         if self._file is None:
             self._file = self._path.open("wb")
-        self._file.write(data)
-        self.digest.take(data)
+        for data in lot:
+            self._file.write(data)
+            self.digest.take(data)
 
     def close(self) -> None:
         """Let go of the file, whole or not."""

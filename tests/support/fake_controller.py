@@ -57,6 +57,8 @@ class FakeStore:
         self.tokens: set[str] = set()
         self.faults: deque[int | str] = deque()
         self.asked: list[str] = []
+        self.cryptic = False
+        """Its ETags are no MD5s, as of a store that encrypts."""
         self._numbers = itertools.count(1)
 
     def signed(self, key: str) -> str:
@@ -87,10 +89,14 @@ class FakeStore:
         body = await request.read()
         if request.headers.get("Content-Length") != str(len(body)):
             return web.Response(status=411, text="exact length wanted")
-        if request.headers.get("Content-MD5") != b64encode(hashlib.md5(body).digest()).decode():
+        if fault == "flip":
+            body = bytes([body[0] ^ 1]) + body[1:]
+        md5 = b64encode(hashlib.md5(body).digest()).decode()
+        if request.headers.get("Content-MD5", md5) != md5:
             return web.Response(status=400, text="BadDigest")
         self.objects[key] = body
-        return web.Response(status=500 if fault == "unheard" else 200, headers={"ETag": etag(body)})
+        told = '"encrypted"' if self.cryptic else etag(body)
+        return web.Response(status=500 if fault == "unheard" else 200, headers={"ETag": told})
 
     async def _get(self, request: web.Request, key: str, fault: str | None) -> web.StreamResponse:
         if key not in self.objects:
@@ -300,7 +306,7 @@ class FakeController:
         )
 
     def _put_url(self, key: str, wish: PutWish) -> SignedPut:
-        headers = {"Content-MD5": wish.md5, "Content-Type": wish.content_type}
+        headers = ({"Content-MD5": wish.md5} if wish.md5 else {}) | {"Content-Type": wish.content_type}
         return SignedPut(edge=wish.edge, url=self.url + self.store.signed(key), headers=headers, key=key)
 
     async def _logs(self, lines: Lines) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from pupload.protocol import ObjectRef, SignedPut
 from pupload.web.addresses import read_allowed
-from pupload.worker.transfer import Source, TransferFailed, Transfers
+from pupload.worker.source import Source
+from pupload.worker.transfer import TransferFailed, Transfers
 from tests.support.web_server import Reply, WebServer, a_web_server, redirect
 
 

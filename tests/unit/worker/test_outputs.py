@@ -32,8 +32,9 @@ def test_an_output_comes_hashed_and_open(place: WorkDir) -> None:
     with opened(place, [an_output("out", extension=".txt")]) as outputs:
         (output,) = outputs
         assert output.source.size_bytes == 6
-        assert output.sha256 == "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
-        assert (output.md5, output.content_type) == ("sZRqySSS0jR8YjW00mERhA==", "text/plain")
+        assert output.source.sums is not None
+        assert output.source.sums.sha256 == "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
+        assert (output.wish().md5, output.content_type) == ("sZRqySSS0jR8YjW00mERhA==", "text/plain")
 
 
 async def test_large_content_is_read_again_from_the_same_descriptor(place: WorkDir) -> None:
