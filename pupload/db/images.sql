@@ -2,9 +2,13 @@
 
 -- name: pin_image
 -- The first who says it settles it for the run; who comes later gets what was said. Nothing without the lease.
+-- The run first: a claim holds it when it comes to the image, and would wait for us while our reference waits for it.
+WITH run AS (
+    SELECT id FROM runs WHERE id = $1 FOR KEY SHARE
+)
 INSERT INTO run_images (run_id, image, exact)
-SELECT run_id, $5, $6 FROM attempts
-WHERE run_id = $1 AND node_id = $2 AND attempt = $3 AND lease = $4 AND state = 'running'
+SELECT run.id, $5, $6 FROM run JOIN attempts ON run_id = run.id
+WHERE node_id = $2 AND attempt = $3 AND lease = $4 AND state = 'running'
 ON CONFLICT (run_id, image) DO UPDATE SET exact = run_images.exact
 RETURNING exact;
 

@@ -67,7 +67,8 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection outside any transaction, for single statements.
 
-        Errors: DatabaseUnavailable when PostgreSQL is gone, or in the middle of it goes.
+        Errors: DatabaseUnavailable when PostgreSQL is gone, or in the middle of it goes, or somebody else holds for too
+        long what a statement needs.
         """
         try:
             connection = await self._pool.acquire(timeout=_CONNECT_S)
@@ -82,7 +83,7 @@ class Database:
                     await self._release(connection)
                 finally:
                     del self._used[connection]
-        except _GONE as error:
+        except (*_GONE, *_PASSING) as error:
             raise DatabaseUnavailable(_told(error)) from error
 
     async def renew(self) -> None:
@@ -121,7 +122,9 @@ class Database:
                     except TimeoutError:
                         await self._hang_up(connection)
                         raise
-            except _PASSING as error:
+            except DatabaseUnavailable as error:
+                if not isinstance(error.__cause__, _PASSING):
+                    raise
                 _LOG.info("transaction repeated: %s", error)
                 await asyncio.sleep(0.02 * 2**again)
         raise DatabaseUnavailable("the database kept breaking this transaction; try again")

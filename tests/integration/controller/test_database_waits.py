@@ -75,6 +75,19 @@ async def test_a_lock_that_nobody_gives_back_is_told_as_503_and_nothing_is_half_
         assert (await asked(controller))[0] == 200
 
 
+async def test_who_only_reads_what_nobody_gives_back_is_told_503_too(
+    database_dsn: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(pool._SERVER_SETTINGS, "lock_timeout", "100ms")
+    async with a_controller(database_dsn, store, tmp_path) as controller:
+        async with (
+            locked(database_dsn, "runs"),
+            controller.http.get(f"{controller.url}/api/v1/runs") as response,
+        ):
+            assert (response.status, bool(response.headers["Retry-After"])) == (503, True)
+        assert (await controller.get("/api/v1/runs"))["Runs"] == []
+
+
 async def test_a_transaction_that_a_deadlock_broke_is_done_again(database_dsn: str) -> None:
     database = await open_database(database_dsn, 4)
     held = {1: asyncio.Event(), 2: asyncio.Event()}

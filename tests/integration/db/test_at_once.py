@@ -8,8 +8,9 @@ import pytest
 
 from pupload.db.pool import Connection
 from pupload.db.runs import lock_run
+from pupload.db.sql import SQL
 from pupload.errors import Conflict, LostLease
-from pupload.protocol import Assignment, Beat, InputFound, Line, Lines
+from pupload.protocol import Assignment, Beat, InputFound, Line, Lines, Pin, Pinned
 from pupload.run.state import RunID
 from pupload.stores.base import Head
 from tests.support.parts import ROOMY, Desk, a_success, checked, deadlocks, until_blocked
@@ -129,6 +130,22 @@ async def test_progress_waits_for_the_run_before_it_touches_the_node(desks: tupl
         return telling
 
     await (await desks[0].database.transact(hold))
+    assert await deadlocks(desks[0]) == 0
+
+
+async def test_who_settles_an_image_waits_for_the_run_before_it_touches_the_image(desks: tuple[Desk, Desk]) -> None:
+    """The other way round, a claim that holds the run and says what the image means would deadlock with it."""
+    run_id, (held, _) = await side_by_side(desks[0], 2)
+    pin = Pin(ref=held.ref, image="r/i:1", exact="r/i@sha256:2")
+
+    async def hold(connection: Connection) -> "asyncio.Task[Pinned]":
+        await lock_run(connection, run_id)
+        pinning = asyncio.create_task(desks[1].parts.reports.pin(pin))
+        await until_blocked(desks[0])
+        await connection.execute(SQL["insert_images"], run_id, [pin.image], ["r/i@sha256:1"])
+        return pinning
+
+    assert (await (await desks[0].database.transact(hold))).exact == "r/i@sha256:1"
     assert await deadlocks(desks[0]) == 0
 
 
