@@ -36,12 +36,14 @@ Tell = Callable[[str], None]
 class Image:
     """An image on the engine. `id` is its own, `digest` its registry's where it has one.
 
-    `exact` names its content: `repository@digest`, or the engine's own id.
+    `exact` names its content: `repository@digest`, or the engine's own id. `volumes` are the places where it declares
+    some.
     """
 
     id: str
     digest: str
     exact: str
+    volumes: tuple[str, ...] = ()
 
 
 class NoImage(PuploadError):
@@ -309,4 +311,5 @@ def _text(name: str, why: str) -> str:
 
 def _image(name: str, found: Mapping[str, Any]) -> Image:
     exact = _exact(name, found)
-    return Image(str(found["Id"]), exact.rsplit("@", 1)[-1], exact)
+    volumes = (found.get("Config") or {}).get("Volumes") or ()
+    return Image(str(found["Id"]), exact.rsplit("@", 1)[-1], exact, tuple(map(str, volumes)))

@@ -12,15 +12,18 @@ IN_DIR = "/pup/in"
 OUT_DIR = "/pup/out"
 ATTACHMENTS_DIR = "/pup/attachments"
 FILES_DIR = "/pup"
+TMP_DIR = "/tmp"  # noqa: S108 - the container's own, the one place it may always write
 
 MIN_MEMORY_BYTES = 16 * 1024**2
 MAX_MEMORY_BYTES = 64 * 1024**4
 MAX_CORES = 1024.0
 TMP_BYTES = 64 * 1024**2
+TMP_FILES = 16_384
 SHM_BYTES = 8 * 1024**2
 PIDS = 256
 OPEN_FILES = 4096
 
+_TMPFS = f"rw,nosuid,nodev,size={TMP_BYTES},nr_inodes={TMP_FILES},mode=1777"
 _DEVICES = {"amd": ("/dev/kfd", "/dev/dri"), "intel": ("/dev/dri",)}
 """What a container needs to see of a GPU whose vendor has no runtime of its own."""
 
@@ -78,6 +81,9 @@ class ContainerSpec:
     gpu: GpuDevice | None = None
     runtime: str = ""
     """The engine's runtime that runs it; "" is the engine's default."""
+    volumes: tuple[str, ...] = ()
+    """Where the image declares volumes. They are empty, and as `/tmp` is: of itself, the engine would give each a
+    folder on its own disk, for the program to fill."""
 
 
 def container_config(spec: ContainerSpec, host_cores: float) -> dict[str, Any]:
@@ -93,7 +99,7 @@ def container_config(spec: ContainerSpec, host_cores: float) -> dict[str, Any]:
         "User": f"{spec.uid}:{spec.gid}",
         "Env": [f"{name}={value}" for name, value in spec.env.items()],
         "Labels": dict(spec.labels),
-        "WorkingDir": "/tmp",  # noqa: S108 - the container's own, the one place it may always write
+        "WorkingDir": TMP_DIR,
         "AttachStdin": False,
         "AttachStdout": True,
         "AttachStderr": True,
@@ -124,7 +130,7 @@ def host_config(spec: ContainerSpec, host_cores: float) -> dict[str, Any]:
         "SecurityOpt": ["no-new-privileges:true"],
         "Privileged": False,
         "ReadonlyRootfs": True,
-        "Tmpfs": {"/tmp": f"rw,nosuid,nodev,size={TMP_BYTES},mode=1777"},  # noqa: S108 - inside the container
+        "Tmpfs": dict.fromkeys((TMP_DIR, *spec.volumes), _TMPFS),
         "Mounts": _mounts(spec),
         "Memory": memory,
         "MemorySwap": memory,

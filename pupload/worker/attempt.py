@@ -8,7 +8,6 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import replace
 
 from pupload.containers.archive import fetch_files, send_files
 from pupload.containers.cgroup import kill_survivors
@@ -39,7 +38,7 @@ from pupload.worker.verdict import judge, start_failure
 from pupload.worker.workdir import WorkDir, lacking, make_work_dir
 
 DRAIN_OUTPUT_S = 10.0
-_PORT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 log = logging.getLogger(__name__)
 
@@ -124,9 +123,7 @@ async def _work(shop: Shop, attempt: Attempt) -> None:
 async def _make_room(shop: Shop, attempt: Attempt) -> None:
     """Step 2: a directory for the files, and room for them."""
     assignment = attempt.assignment
-    for port in ports_of(assignment):
-        if not _PORT.fullmatch(port):
-            raise NodeFailure(Reason.POLICY, f"{port!r} is no name for a file", final=True)
+    _require_plain_names(attempt)
     needed = sum(spec.content.size_bytes for spec in assignment.inputs if spec.content) + room_for(assignment.folders)
     needed += room_for_attachments(assignment)
     parent, owner = shop.config.work_dir, owner_of(shop, assignment)
@@ -142,6 +139,18 @@ async def _make_room(shop: Shop, attempt: Attempt) -> None:
 
     attempt.place = await asyncio.to_thread(make)
     await reach("attempt.placed")
+
+
+def _require_plain_names(attempt: Attempt) -> None:
+    """Return when nothing that becomes a path leads out of its folder: not even a controller says what else is written.
+
+    Errors: NodeFailure.
+    """
+    assignment = attempt.assignment
+    files = [attempt.name, *ports_of(assignment), *(file_name(spec) for spec in assignment.outputs)]
+    for name in (*files, *(each.name for each in assignment.attachments)):
+        if not _NAME.fullmatch(name):
+            raise NodeFailure(Reason.POLICY, f"{name[:200]!r} is no name for a file", final=True)
 
 
 async def _gather(shop: Shop, attempt: Attempt) -> None:
@@ -191,7 +200,7 @@ async def _created(shop: Shop, attempt: Attempt, spec: ContainerSpec) -> str:
             raise
     # Somebody has removed the image since it was looked for.
     attempt.image = await attempt.hold.unless_told(require_image(shop, attempt))
-    return await shop.engine.create(replace(spec, image=attempt.image.id))
+    return await shop.engine.create(container_spec(shop, attempt))
 
 
 async def _hand_in(shop: Shop, attempt: Attempt) -> None:

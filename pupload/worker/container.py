@@ -1,11 +1,13 @@
 """An assignment as the container that runs it, everything decided; what this worker does not allow is refused here."""
 
 import os
+import posixpath
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from pupload.config import WorkerConfig
 from pupload.containers.janitor import ATTEMPT, HOME, INSTANCE, NODE, RUN, WORKER, home_of
-from pupload.containers.spec import ATTACHMENTS_DIR, IN_DIR, OUT_DIR, ContainerSpec
+from pupload.containers.spec import ATTACHMENTS_DIR, FILES_DIR, IN_DIR, OUT_DIR, TMP_DIR, ContainerSpec
 from pupload.errors import InvalidRequest
 from pupload.flow.argv import environment, render_argv
 from pupload.flow.plan import Reason
@@ -18,6 +20,7 @@ from pupload.worker.tools import sheets_of, tool_environment
 
 _LONGEST_ARGUMENT = 128 * 1024
 """In bytes. Source: execve(2), MAX_ARG_STRLEN."""
+_MOST_VOLUMES = 16
 
 
 def ports_of(assignment: Assignment) -> list[str]:
@@ -71,7 +74,24 @@ def container_spec(shop: Shop, attempt: Attempt) -> ContainerSpec:
         runtime=runtime_of(shop.config, assignment.tier.name),
         egress=way_out(shop.egress) if assignment.network == "egress" else None,
         gpu=attempt.device,
+        volumes=_volumes(attempt.image.volumes) if attempt.image else (),
     )
+
+
+def _volumes(declared: Sequence[str]) -> tuple[str, ...]:
+    """Where the image wants volumes, but for where a container has its own place.
+
+    Errors: NodeFailure.
+    """
+    # As the engine cleans them: one that it took for another place would be the disk's.
+    places = {posixpath.normpath(f"/{place.lstrip('/')}") for place in declared} - {TMP_DIR, IN_DIR, OUT_DIR}
+    if odd := [place for place in places if place == FILES_DIR or place.startswith(f"{FILES_DIR}/")]:
+        text = f"the image declares a volume at {odd[0][:100]!r}, among the files of the attempt; build it without"
+        raise NodeFailure(Reason.POLICY, text, final=True)
+    if len(places) > _MOST_VOLUMES:
+        text = f"the image declares {len(places)} volumes; at most {_MOST_VOLUMES} are made for a container"
+        raise NodeFailure(Reason.POLICY, text, final=True)
+    return tuple(sorted(places))
 
 
 def runtime_of(config: WorkerConfig, tier: str) -> str:

@@ -43,7 +43,20 @@ def _alone() -> Iterator[None]:
 @contextmanager
 def an_image_with_entrypoint(name: str, entrypoint: Sequence[str]) -> Iterator[str]:
     """The name of an image as busybox is, but with an entrypoint; it is gone after the block."""
-    dockerfile = f"FROM {ensure_busybox()}\nENTRYPOINT {json.dumps(entrypoint)}\n"
+    with _an_image(name, f"ENTRYPOINT {json.dumps(entrypoint)}"):
+        yield name
+
+
+@contextmanager
+def an_image_with_volumes(name: str, *places: str) -> Iterator[str]:
+    """The name of an image as busybox is, but with volumes declared; it is gone after the block."""
+    with _an_image(name, f"VOLUME {json.dumps(places)}"):
+        yield name
+
+
+@contextmanager
+def _an_image(name: str, more: str) -> Iterator[str]:
+    dockerfile = f"FROM {ensure_busybox()}\n{more}\n"
     client = docker.from_env(timeout=120)
     try:
         client.images.build(fileobj=io.BytesIO(dockerfile.encode()), tag=name, rm=True, forcerm=True)

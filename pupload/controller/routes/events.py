@@ -83,7 +83,7 @@ async def node_logs(request: web.Request) -> web.StreamResponse:
 async def _whole_log(request: web.Request, pages: AsyncIterator[list[LogRecord]]) -> web.StreamResponse:
     """The lines as `Logs`, written as they are read."""
     # What cannot be read at all is told while it still can be.
-    first = await anext(pages, [])
+    first: list[LogRecord] = await anext(pages, [])
     response = web.StreamResponse(headers={"Content-Type": JSON})
     await response.prepare(request)
     if request.method == hdrs.METH_GET:

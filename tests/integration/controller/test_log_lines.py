@@ -132,7 +132,7 @@ async def test_a_long_log_is_read_in_pieces_and_in_order(
     controller: ControllerUnderTest, worker: HandWorker, attempt: Assignment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pupload.controller.logs._PAGE", 3)
-    failed = {"outcome": Outcome.FAILED, "reason": "exit"}
+    failed: dict[str, Any] = {"outcome": Outcome.FAILED, "reason": "exit"}
     await post(worker, attempt, 0, *"abcdefgh")
     await worker.finish(attempt.ref, **failed)
     (second,) = await worker.claim(wait_s=30)

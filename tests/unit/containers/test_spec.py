@@ -55,7 +55,7 @@ def test_the_walls_stand_whatever_is_asked(spec: ContainerSpec, cores: int) -> N
     assert host["RestartPolicy"]["Name"] == "no"
     assert (host["IpcMode"], host["PidMode"], host["UTSMode"], host["CgroupnsMode"]) == ("private", "", "", "private")
     assert host["NetworkMode"] == ("pup-net" if spec.egress else "none")
-    assert host["Tmpfs"] == {"/tmp": "rw,nosuid,nodev,size=67108864,mode=1777"}
+    assert host["Tmpfs"] == {"/tmp": "rw,nosuid,nodev,size=67108864,nr_inodes=16384,mode=1777"}
 
 
 @given(_specs, _cores)
@@ -91,6 +91,12 @@ def test_a_kept_folder_is_a_further_one_that_is_writable() -> None:
     last = host_config(lent, 2)["Mounts"][-1]
     assert (last["Source"], last["Target"]) == ("/work/dir/folders/session", "/pup/session")
     assert (last["Type"], last["ReadOnly"]) == ("bind", False)
+
+
+def test_what_an_image_declares_to_be_a_volume_is_as_tmp_is() -> None:
+    tmpfs = host_config(a_spec(volumes=("/data", "/tmp")), 2)["Tmpfs"]
+    assert set(tmpfs) == {"/data", "/tmp"}
+    assert tmpfs["/data"] == tmpfs["/tmp"]
 
 
 def test_without_the_network_none_is_built() -> None:
