@@ -39,7 +39,8 @@ from pupload.controller.routes.declaring import Route
 from pupload.controller.state import PARTS, Parts
 from pupload.controller.wiring import wire
 from pupload.controller.workers import add_worker
-from pupload.db.pool import open_database
+from pupload.db.clock import clock_fault
+from pupload.db.pool import Database, open_database
 from pupload.errors import InvalidConfig
 from pupload.stores.base import Store
 
@@ -105,6 +106,7 @@ async def running_controller(
         logger=ServerLog(logging.getLogger("aiohttp.server")),
     )
     try:
+        await _compare_clocks(database)
         url = await _listen(runner, config, app[CONNECTIONS])
         parts.hooks.served_at(url)
         yield RunningController(url, parts, app[CONNECTIONS])
@@ -115,6 +117,12 @@ async def running_controller(
         await runner.cleanup()
         await parts.stores.close()
         await database.close()
+
+
+async def _compare_clocks(database: Database) -> None:
+    async with database.connection() as connection:
+        if fault := await clock_fault(connection):
+            _LOG.warning("%s", fault)
 
 
 def application(parts: Parts) -> web.Application:

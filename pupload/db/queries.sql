@@ -316,5 +316,5 @@ SELECT w.id, w.name, w.version, w.engine, w.architecture, w.capacity, w.free, w.
        (w.seen_at > now() - $1::interval AND NOT w.draining) AS live
 FROM workers w WHERE w.revoked_at IS NULL ORDER BY w.name;
 
--- name: ping
-SELECT 1;
+-- name: clock
+SELECT clock_timestamp();

@@ -4,7 +4,9 @@ No message repeats what the client said, which may hold an address with a signat
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
@@ -17,6 +19,7 @@ _PASSING = frozenset(
     {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "XMinioServerNotInitialized"}
 )
 _CLOCK = "RequestTimeTooSkewed"
+_MOST_APART = timedelta(minutes=5)
 
 
 @contextmanager
@@ -25,7 +28,8 @@ def translated(address: StoreAddress, about: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise refusal(address, about, status_of(error), str(error.response.get("Error", {}).get("Code", ""))) from error
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        raise refusal(address, about, status_of(error), _CLOCK if _is_of_another_time(error) else code) from error
     except (HTTPClientError, IncompleteReadError, BotoConnectionError) as error:
         with refused_connections(address):
             if isinstance(error.__context__, PuploadError):
@@ -51,6 +55,19 @@ def refused_connections(address: StoreAddress) -> Iterator[None]:
 def status_of(error: ClientError) -> int:
     """The HTTP status of the server's answer; 0 where it had none."""
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _is_of_another_time(error: ClientError) -> bool:
+    """True for a refusal that our clock explains, told or not: an answer to HEAD has no body to tell it in.
+
+    Source: Amazon S3, RequestTimeTooSkewed: more than 15 minutes; rclone allows 5.
+    """
+    if status_of(error) not in {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN}:
+        return False
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    with suppress(ValueError, TypeError):
+        return abs(datetime.now(UTC) - parsedate_to_datetime(str(headers.get("date", "")))) > _MOST_APART
+    return False
 
 
 def unreachable(address: StoreAddress, about: str, why: str) -> StoreUnavailable:

@@ -10,7 +10,7 @@ from pupload.controller.routes.answering import answer
 from pupload.controller.routes.declaring import ADMIN, READ, get
 from pupload.controller.state import Parts, parts_of
 from pupload.controller.workers import list_workers
-from pupload.db.sql import SQL
+from pupload.db.clock import clock_fault
 from pupload.document import Document
 from pupload.errors import PuploadError
 from pupload.tiers import Tier
@@ -38,6 +38,12 @@ class Health(Document):
     status: str
 
 
+class Readiness(Health):
+    """Whether the server can work. `warnings` are what it can work with, and somebody should mend."""
+
+    warnings: list[str]
+
+
 class Footing:
     """What this process stands on. Anybody may ask for it, so that all who ask at a time are one question."""
 
@@ -45,9 +51,10 @@ class Footing:
         self._parts, self._turn = parts, asyncio.Lock()
         self._until = 0.0
         self._fault: PuploadError | None = None
+        self._warnings: list[str] = []
 
-    async def require(self) -> None:
-        """Return when all of it answers.
+    async def require(self) -> list[str]:
+        """What is not as it should be, once all of it answers.
 
         Errors: Unavailable; what the stores raise.
         """
@@ -57,11 +64,13 @@ class Footing:
                 self._until = time.monotonic() + _KNOWN_S
         if self._fault is not None:
             raise self._fault.with_traceback(None)
+        return self._warnings
 
     async def _look(self) -> PuploadError | None:
         try:
             async with self._parts.service.database.connection() as connection:
-                await connection.fetchval(SQL["ping"], timeout=_PATIENCE_S)
+                wrong = await clock_fault(connection, _PATIENCE_S)
+            self._warnings = [wrong] if wrong else []
             for store in self._parts.stores.server_stores():
                 await store.check()
         except PuploadError as error:
@@ -97,13 +106,12 @@ async def healthz(_request: web.Request) -> web.Response:
 
 async def readyz(request: web.Request) -> web.Response:
     """GET: what this process stands on answers too; 503 otherwise, saying what does not."""
-    await request.app[FOOTING].require()
-    return answer(Health(status="ready"))
+    return answer(Readiness(status="ready", warnings=await request.app[FOOTING].require()))
 
 
 ROUTES = [
     get("/api/v1/tiers", tiers, "The sizes that a node may ask for.", Tiers, scope=READ),
     get("/api/v1/workers", workers, "Who works.", Workers, scope=ADMIN),
     get("/healthz", healthz, "The process answers.", Health, open=True),
-    get("/readyz", readyz, "Database and stores answer too.", Health, open=True),
+    get("/readyz", readyz, "Database and stores answer too.", Readiness, open=True),
 ]
