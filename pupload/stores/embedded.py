@@ -4,10 +4,10 @@ import asyncio
 import os
 import secrets
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from watchfiles import Change, watch
 
@@ -19,12 +19,17 @@ from pupload.stores.keeping import TEMPORARY
 from pupload.stores.rclone import HOST, Rclone
 from pupload.stores.s3 import S3Store
 
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+T = TypeVar("T")
 BUCKET = "pupload"
 _STEP_MS = 4
 """Between two looks at what the kernel told; less would cost a processor that has nothing to do more than it gains."""
 
 _DEBOUNCE_MS = 20
 _CHUNK_BYTES = 1024 * 1024
+_LEAST_BYTES = 256 * 1024
 _BEGUN = "0"
 
 
@@ -60,14 +65,26 @@ class EmbeddedStore(S3Store):
         store = cls(_address(name, server), server)
         try:
             store.folder.mkdir(mode=0o700, exist_ok=True)
-            await store.check()
+            # Without room there is still what can be read.
+            await S3Store.check(store)
         except BaseException:
             await store.close()
             raise
         return store
 
+    async def check(self) -> None:
+        await super().check()
+        self._require_room()
+
     def watch(self) -> AsyncGenerator[str, None]:
         return hints(self.name, Folder(self.folder))
+
+    async def put_stream(self, key: str, chunks: AsyncIterator[bytes], size_bytes: int, content_type: str = "") -> Head:
+        try:
+            return await super().put_stream(key, chunks, size_bytes, content_type)
+        except StoreUnavailable:
+            self._require_room(size_bytes)
+            raise
 
     async def begin_multipart(self, key: str, content_type: str = "") -> Multipart:
         multipart = Multipart(key, secrets.token_hex(8), content_type)
@@ -109,6 +126,25 @@ class EmbeddedStore(S3Store):
     async def close(self) -> None:
         await super().close()
         await self.server.close()
+
+    def _answer(self, about: str, work: "Callable[[S3Client], T]") -> T:
+        try:
+            return super()._answer(about, work)
+        except StoreUnavailable:
+            self._require_room()
+            raise
+
+    def _require_room(self, size_bytes: int = 0) -> None:
+        """Return when the folder has room for so much. The server says only that something has failed.
+
+        Errors: StoreUnavailable.
+        """
+        disk = os.statvfs(self.server.folder)
+        free = disk.f_bavail * disk.f_frsize
+        if free < size_bytes + _LEAST_BYTES:
+            raise StoreUnavailable(
+                f"store {self.name!r}: no room is left at {self.server.folder}, {free} bytes are free: make some"
+            )
 
     def _head_of(self, key: str, size_bytes: int, etag: str, modified: datetime, content_type: str) -> Head:
         return super()._head_of(key, size_bytes, etag.strip('"') or self._version(key), modified, content_type)

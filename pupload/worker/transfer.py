@@ -5,6 +5,7 @@ holds a URL.
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, closing
@@ -33,6 +34,8 @@ _RENEWALS = 3
 _MD5 = "Content-MD5"
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class TransferFailed(PuploadError):
@@ -155,6 +158,7 @@ class Transfers:
             except _Passing as error:
                 if asyncio.get_running_loop().time() > give_up:
                     raise TransferFailed(str(error)) from error
+                log.warning("a transfer is tried again: %s", error)
         raise AssertionError("pauses never end")
 
     def _handed_over(self, content: ObjectRef, target: Path) -> Digest | None:
