@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from pupload.config import ControllerConfig
 from pupload.errors import InvalidFlow, InvalidRequest
-from pupload.flow.callee import NO_CALLEES, Callees, pinned
+from pupload.flow.callee import NO_CALLEES, Callees, nodes_in, pinned
 from pupload.flow.check import check, errors_in
 from pupload.flow.compile import compile_plan
 from pupload.flow.evals import chosen
@@ -35,10 +35,12 @@ class Prepared:
     """A run with everything decided, before anything of it is stored.
 
     `digest` is that of the definition, without the request's overrides. `only` are the nodes that may run, None for
-    all. `documents`, `request` and `echo` are JSON without secrets, as `NewRun` keeps them.
+    all. `documents`, `request` and `echo` are JSON without secrets, as `NewRun` keeps them. `nodes` counts those of the
+    flows that it calls, too.
     """
 
     plan: Plan
+    nodes: int
     digest: str
     inputs: Mapping[Edge, JsonValue]
     only: frozenset[NodeID] | None
@@ -76,6 +78,7 @@ class Preparation:
             digest = self._compile(flow, defs, request, stores, callees).digest if overrides else plan.digest
         return Prepared(
             plan=plan,
+            nodes=nodes_in(changed, callees),
             digest=digest,
             inputs=inputs_with_message(plan, request.inputs, request.message),
             only=needed_for(plan, request.only_nodes) if request.only_nodes else None,

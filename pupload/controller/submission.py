@@ -145,7 +145,7 @@ class Submission:
         """The run, once everything holds that can be told before its first object is stored."""
         prepared = await self.prepare(start.account, start.definition, start.request)
         _require_runnable(prepared.plan, egress=self._config.allow_egress)
-        self._room(start).require(len(prepared.plan.nodes))
+        self._room(start).require(prepared.nodes)
         idle = _idle(prepared.plan, start, prepared.only)
         used = images_of(prepared.plan, idle)
         self._supply.require_allowed(used)
@@ -198,6 +198,7 @@ class Submission:
             attachments=accepted.attachments,
             images=accepted.images,
             room=self._room(start),
+            counted_nodes=0 if _is_called(start) else prepared.nodes,
         )
 
     async def prepare(self, account: str, definition: Definition, request: RunRequest) -> Prepared:
@@ -284,6 +285,12 @@ class Submission:
 def new_run_id() -> RunID:
     """A fresh id: 48 bits of milliseconds, so that ids sort by time, and 64 random bits."""
     return RunID(f"run_{time.time_ns() // 1_000_000:012x}{os.urandom(8).hex()}")
+
+
+def _is_called(start: Start) -> bool:
+    """True for the run of a node's attempt, whose nodes are counted in the run that all of this began with. One that
+    judges another begins when that is over."""
+    return start.caller is not None and start.caller.attempt > 0
 
 
 def _idle(plan: Plan, start: Start, only: frozenset[NodeID] | None) -> frozenset[NodeID]:

@@ -17,6 +17,8 @@ from pupload.run.commands import DispatchNode, Record, Step, StopAttempt
 from pupload.run.scope import Scope
 from pupload.run.state import Artifact, End, Failure, Node, NodeStatus, Run, RunID, status_of, status_reason
 
+_MOST_COUNTED = 2**31 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class LockedRun:
@@ -54,7 +56,8 @@ class NewRun:
     `documents` and `request` are the JSON of what was posted, without secrets; `echo` is the part of it that every
     answer repeats. `root` is the run that all of this began with, "" for the run itself. `intakes` is how many given
     inputs were stored for it, `attachments` are encrypted URLs by name, `room` is what the account may have.
-    `images` are exact images by the names that mean them, where that is settled already.
+    `images` are exact images by the names that mean them, where that is settled already. `counted_nodes` are those that
+    take room, with the ones of runs that it will call; None for its own.
     """
 
     id: RunID
@@ -80,6 +83,12 @@ class NewRun:
     attachments: Mapping[str, bytes] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
     room: Room = NO_LIMIT
+    counted_nodes: int | None = None
+
+    @property
+    def weight(self) -> int:
+        """How many nodes of room it takes."""
+        return len(self.plan.nodes) if self.counted_nodes is None else min(self.counted_nodes, _MOST_COUNTED)
 
 
 async def insert_run(connection: Connection, new: NewRun, run: Run) -> LockedRun | None:
@@ -87,7 +96,7 @@ async def insert_run(connection: Connection, new: NewRun, run: Run) -> LockedRun
 
     Errors: TooMany.
     """
-    if not await _insert_run(connection, new, new.room.at_ease(len(new.plan.nodes))) and not (
+    if not await _insert_run(connection, new, new.room.at_ease(new.weight)) and not (
         new.room and await _insert_into_what_is_left(connection, new)
     ):
         return None
@@ -120,7 +129,7 @@ async def _insert_into_what_is_left(connection: Connection, new: NewRun) -> bool
         return True
     if new.idempotency_key and await connection.fetchrow(SQL["find_idempotent"], new.idempotency_key):
         return False
-    raise await no_room(connection, new.account, new.room, len(new.plan.nodes))
+    raise await no_room(connection, new.account, new.room, new.weight)
 
 
 async def _insert_run(connection: Connection, new: NewRun, room: Room) -> bool:
@@ -140,7 +149,7 @@ async def _insert_run(connection: Connection, new: NewRun, room: Room) -> bool:
         new.root or new.id,
         new.replay_of,
         new.account,
-        len(new.plan.nodes),
+        new.weight,
         room.runs,
         room.nodes,
     )

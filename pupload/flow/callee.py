@@ -17,7 +17,8 @@ class Callee:
 
     `definition` is the flow as a node sees it: its input edges and written edges are ports, its parameters flags; None
     where it cannot be called, and then `problem` or `recursion` says why. `finals` are the edges that it writes and
-    does not read itself. `version` is a number, or "draft".
+    does not read itself. `version` is a number, or "draft". `nodes` is how many it has, with those that it calls in
+    turn.
     """
 
     name: str = ""
@@ -25,6 +26,7 @@ class Callee:
     digest: str = ""
     definition: NodeDef | None = None
     finals: tuple[str, ...] = ()
+    nodes: int = 0
     problem: str = ""
     recursion: str = ""
 
@@ -57,6 +59,11 @@ def called(flow: Flow) -> list[str]:
 def references(flow: Flow) -> list[str]:
     """Every flow that `flow` names, as a node or as an evaluation, once."""
     return list(dict.fromkeys([*called(flow), *(eval_reference(each.flow) for each in flow.evals)]))
+
+
+def nodes_in(flow: Flow, callees: Callees) -> int:
+    """How many nodes a run of `flow` has, with those of all runs that it calls."""
+    return len(flow.nodes) + sum(callees[node.uses].nodes for node in flow.nodes if node.uses in callees)
 
 
 def without_evals(flow: Flow) -> Flow:

@@ -6,7 +6,7 @@ What a flow is called with and gives follows from its own plan, so the flows tha
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pupload.flow.callee import FLOWS, Callee, Callees, called, references, without_evals
+from pupload.flow.callee import FLOWS, Callee, Callees, called, nodes_in, references, without_evals
 from pupload.flow.check import check, errors_in
 from pupload.flow.compile import open_plan
 from pupload.flow.model import Flow, FlowParameter
@@ -109,7 +109,8 @@ class _Caller:
             return Callee(problem=f"flow {found.name} has {wrong[0].code} at {wrong[0].path}: {wrong[0].message}")
         plan = open_plan(flow, found.defs, tiers=self.tiers, node_timeout_s=1, stores=self.stores, callees=inner)
         finals = tuple(edge.name for edge in plan.edges.values() if edge.producer and not edge.consumers)
-        return Callee(found.name, found.version, found.digest or plan.digest, definition_of(found, plan), finals)
+        digest, definition = found.digest or plan.digest, definition_of(found, plan)
+        return Callee(found.name, found.version, digest, definition, finals, nodes_in(flow, inner))
 
 
 def definition_of(found: FoundFlow, plan: Plan) -> NodeDef:

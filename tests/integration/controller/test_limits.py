@@ -166,3 +166,29 @@ async def test_a_flood_is_refused_and_all_that_was_accepted_ends(
     assert came.hasty == 0
     assert len(came.patient) == 2
     assert came.memory_after < 1.1 * came.memory_before + 30 * MB
+
+
+async def test_the_nodes_of_flows_that_a_run_calls_are_its_own(database_dsn: str, store: Store, tmp_path: Path) -> None:
+    def calling(reference: str, times: int) -> Any:
+        return {"Flow": {"Nodes": [{"ID": f"n{n}", "Uses": reference} for n in range(times)]}, "NodeDefs": []}
+
+    async with a_controller(database_dsn, store, tmp_path, active_nodes=100) as controller:
+        four = calling("test/nothing", 4) | {"NodeDefs": RUN["NodeDefs"]}
+        for name, body in (("four", four), ("twenty", calling("flow/four", 4)), ("many", calling("flow/twenty", 9))):
+            async with controller.http.put(f"{controller.url}/api/v1/flows/{name}", json=body) as response:
+                assert response.status == 200
+        many = await controller.post("/api/v1/flows/many/runs", {}, expect=422)
+        assert many["Error"]["Code"] == "TOO_MANY_NODES"
+        assert "189" in many["Error"]["Message"]
+        for _ in range(5):
+            await controller.post("/api/v1/flows/twenty/runs", {}, expect=202)
+        answers = [await asked(controller, "/api/v1/flows/twenty/runs", {})]
+        assert refusals(answers, "TOO_MANY_NODES") == 1
+        parts = controller.running.parts
+
+        async def called() -> bool:
+            return await rows(controller, "runs") == 25
+
+        assert await until_found(called)
+        async with parts.service.database.connection() as connection:
+            assert await connection.fetchval("SELECT sum(nodes) FROM runs") == 100
