@@ -25,7 +25,11 @@ from typing import Any
 import aiohttp
 import docker
 from bench_floor import CHAIN, FAN, IMAGE, Copy, by_api, by_cli, chain, fan, seconds
+from footprint import Footprint
 from probe import ready
+
+from tests.support.minio_stand_in import MinioStandIn
+from tests.support.s3_servers import an_rclone
 
 PORT = 18234
 URL = f"http://127.0.0.1:{PORT}"
@@ -88,12 +92,15 @@ class Served:
 
 
 @contextmanager
-def server(data: Path) -> Iterator[Served]:
-    """A `pup dev` on `data`, ready for use."""
+def server(data: Path, **environment: str) -> Iterator[Served]:
+    """A `pup dev` on `data`, ready for use, with this in its environment besides."""
     began = time.perf_counter()
     pup = Path(sys.executable).parent / "pup"
     with (data.parent / "server.log").open("ab") as log:
-        running = subprocess.Popen([pup, "dev", "--port", str(PORT), "--data", data], stdout=log, stderr=log)
+        running = subprocess.Popen(
+            [pup, "dev", "--port", str(PORT), "--data", data],
+            stdout=log, stderr=log, env={**os.environ, **environment},
+        )  # fmt: skip
     try:
         if not ready(URL, 60, running.pid):
             raise RuntimeError((data.parent / "server.log").read_text()[-4000:])
@@ -160,6 +167,10 @@ async def start_latency(client: aiohttp.ClientSession) -> float:
     raise RuntimeError(f"run {ran.id} tells of no started node")
 
 
+async def start_latencies(client: aiohttp.ClientSession) -> list[float]:
+    return [await start_latency(client) for _ in range(UPLOADS)]
+
+
 # --- the measurement -------------------------------------------------------------------------------------------------
 
 Times = dict[tuple[str, str], list[float]]
@@ -178,7 +189,30 @@ async def measure(rounds: int) -> tuple[Times, list[float]]:
                 with by_api() as copy:
                     times[shape, "engine API"].append(await asyncio.to_thread(seconds, work, copy, CONTENT))
                 times[shape, "pupload"].append((await run(client, OURS[shape])).took)
-        return times, [await start_latency(client) for _ in range(UPLOADS)]
+        return times, await start_latencies(client)
+
+
+async def with_minio(folder: Path) -> list[float]:
+    """The upload-to-start latencies where MinIO's bucket events tell of uploads, as the tests' stand-in speaks them."""
+    with an_rclone() as behind:
+        address = behind.new_bucket("minio")
+        async with MinioStandIn(behind.endpoint).serving() as stand_in:
+            store = {
+                "name": "default", "type": "minio", "endpoint": stand_in.endpoint, "bucket": address.bucket,
+                "access_key": address.access_key, "secret_key": address.secret_key, "secure": False,
+            }  # fmt: skip
+            return await asyncio.to_thread(_latencies_with, folder, json.dumps([store]))
+
+
+def _latencies_with(folder: Path, stores: str) -> list[float]:
+    with server(folder, PUPLOAD_STORES=stores):
+        return asyncio.run(_warm_latencies())
+
+
+async def _warm_latencies() -> list[float]:
+    async with aiohttp.ClientSession(URL, raise_for_status=True) as client:
+        await run(client, chain_flow(1))
+        return await start_latencies(client)
 
 
 def restarts(data: Path) -> list[float]:
@@ -224,8 +258,11 @@ def main(rounds: int) -> None:
         data = Path(folder) / "data"
         with server(data) as first:
             times, latencies = asyncio.run(measure(rounds))
+            after = Footprint.of(first.pid)
         print(f"\n{table(times)}\n({rounds} rounds, 1 MB files)\n")
-        print(spread("upload to node start", latencies))
+        print(spread("upload to node start, embedded store", latencies))
+        print(spread("upload to node start, MinIO's events", asyncio.run(with_minio(Path(folder) / "minio"))))
+        print(f"memory after these runs: {after}")
         print(spread("pup dev ready, first start", [first.ready_after]))
         print(spread("pup dev ready, later starts", restarts(data)), flush=True)
     print(f"load at the end: {os.getloadavg()[0]:.2f}")

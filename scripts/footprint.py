@@ -3,7 +3,9 @@
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 _APART_S = 0.05
 
@@ -30,14 +32,30 @@ def worker_of(server: int, patience_s: float = 30) -> int:
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         for child in children(server):
-            if b"worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+            if b"\0worker\0" in Path(f"/proc/{child}/cmdline").read_bytes():
                 return child
         time.sleep(_APART_S)
     raise TimeoutError(f"process {server} has no worker")
 
 
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a server takes. Units: megabytes."""
+
+    controller: int
+    worker: int
+
+    @classmethod
+    def of(cls, server: int) -> Self:
+        """The footprint of a `pup dev` and its worker, now."""
+        return cls(megabytes(server), megabytes(worker_of(server)))
+
+    def __str__(self) -> str:
+        return f"controller {self.controller} MB, worker {self.worker} MB"
+
+
 class Watching(threading.Thread):
-    """The least and the most that a process takes while the block lasts, in megabytes."""
+    """The least and the most that a process takes while the block lasts. Units: megabytes."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -54,6 +72,7 @@ class Watching(threading.Thread):
         self.join()
 
     def run(self) -> None:
+        """Look until the block is over."""
         while not self._over.wait(_APART_S):
             now = megabytes(self._pid)
             self.least, self.most = min(self.least, now), max(self.most, now)
