@@ -20,7 +20,7 @@ from tests.support.soak.ground import HASTY, SHIPPED, Ground, a_ground, eventual
 from tests.support.soak.look import look, raised
 from tests.support.soak.nemesis import Nemesis
 from tests.support.soak.report import Outcome
-from tests.support.soak.schedule import Cast, Struck, schedule
+from tests.support.soak.schedule import PAUSES_S, Cast, Struck, schedule
 
 CAST = Cast(workers=("w1", "w2", "w3"), controllers=("c1", "c2"))
 _CALM_S = 60.0
@@ -39,6 +39,8 @@ class Wish:
     minutes: float
     seed: int
     calm_s: float = _CALM_S
+    pace: float = 1.0
+    """How much quicker than usual one strike follows another."""
     logs: Path | None = None
     """Where the logs are kept."""
 
@@ -59,7 +61,8 @@ def soak(wish: Wish, settings: Mapping[str, str], say: Say) -> Outcome:
         load.rest(wish.calm_s)
         before = ground.footprints()
         say(f"the nemesis begins, by seed {wish.seed}")
-        nemesis = Nemesis(ground, schedule(wish.seed, wish.minutes * 60, CAST), say)
+        pauses_s = (PAUSES_S[0] / wish.pace, PAUSES_S[1] / wish.pace)
+        nemesis = Nemesis(ground, schedule(wish.seed, wish.minutes * 60, CAST, pauses_s), say)
         nemesis.rage()
         ground.mend()
         outcome = _settled(wish, ground, load, before, nemesis)
@@ -144,7 +147,7 @@ def _grown(held: Mapping[str, tuple[Footprint, Footprint]]) -> list[str]:
 def _about(wish: Wish, ground: Ground) -> dict[str, str]:
     return {
         "minutes": f"{wish.minutes:g}, after {wish.calm_s:g} s of calm",
-        "seed": str(wish.seed),
+        "seed": str(wish.seed) + ("" if wish.pace == 1 else f", {wish.pace:g} times the pace"),
         "machine": f"{os.cpu_count()} cores, {platform.platform()}",
         "versions": f"Python {platform.python_version()}, Docker {_engine(ground)}",
         "parts": f"{len(ground.workers)} workers, {len(ground.controllers)} controllers",

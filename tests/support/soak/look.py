@@ -82,15 +82,15 @@ def _unheard(runs: list[asyncpg.Record], history: History) -> Iterator[str]:
 
 
 def raised(logs: Iterable[str]) -> Counter[str]:
-    """How often each exception stands at the end of a traceback.
+    """How often each exception stands at the end of a traceback, wherever that is indented to.
 
-    >>> raised(["Traceback (most recent call last):\\n  File\\nValueError: no\\nValueError: not one"])
+    >>> raised(["  Traceback (most recent call last):\\n    File\\n  ValueError: no\\n  ValueError: not one"])
     Counter({'ValueError: no': 1})
     """
     found = Counter[str]()
     for log in logs:
         inside = False
-        for line in log.splitlines():
+        for line in map(str.strip, log.splitlines()):
             inside = inside or line.startswith("Traceback ")
             if inside and (last := _RAISED.match(line)):
                 found[last[1][:160]] += 1

@@ -20,35 +20,35 @@ Fault = Callable[[Ground, Strike], AbstractContextManager[None]]
 
 @dataclass(slots=True)
 class Nemesis:
-    """Strikes on threads of its own, one a strike, until it is stopped."""
+    """Strikes on threads of its own, one a strike."""
 
     ground: Ground
     strikes: Sequence[Strike]
     say: Callable[[str], None]
     done: list[Struck] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
+    _interrupted: threading.Event = field(default_factory=threading.Event)
 
     def rage(self) -> None:
-        """Returns when all strikes were made, and mended."""
+        """Returns when all strikes were made, and mended; mends at once when it is interrupted."""
         began, at_work = time.monotonic(), list[threading.Thread]()
-        for strike in self.strikes:
-            if self._stop.wait(max(0.0, began + strike.at_s - time.monotonic())):
-                break
-            at_work.append(threading.Thread(target=self._strike, args=[strike], name=strike.kind, daemon=True))
-            at_work[-1].start()
-        for thread in at_work:
-            thread.join()
-
-    def stop(self) -> None:
-        """Mend at once, and strike no more."""
-        self._stop.set()
+        try:
+            for strike in self.strikes:
+                time.sleep(max(0.0, began + strike.at_s - time.monotonic()))
+                at_work.append(threading.Thread(target=self._strike, args=[strike], name=strike.kind, daemon=True))
+                at_work[-1].start()
+            for thread in at_work:
+                thread.join()
+        finally:
+            self._interrupted.set()
+            for thread in at_work:
+                thread.join()
 
     def _strike(self, strike: Strike) -> None:
         began, fault = time.time(), ""
         self.say(f"{strike.at_s:6.1f} s  {strike.kind}: {strike.target} {strike.how} for {strike.lasts_s} s")
         try:
             with FAULTS[strike.kind](self.ground, strike):
-                self._stop.wait(strike.lasts_s)
+                self._interrupted.wait(strike.lasts_s)
         except (OSError, AssertionError, subprocess.SubprocessError, asyncpg.PostgresError, TimeoutError) as error:
             fault = repr(error)
         self.done.append(Struck(strike, began, time.time(), fault))

@@ -10,7 +10,9 @@ REST_S = 6.0
 """What has been broken is left alone for so long once it is mended."""
 
 _FIRST_OF_A_WORKER = "worker.greeted"
-_PAUSES_S = (5.0, 15.0)
+PAUSES_S = (5.0, 15.0)
+"""Between two strikes."""
+
 _ACTIONS = ("kill", "hang", "raise", "stop", "sleep(3)")
 
 
@@ -91,22 +93,22 @@ class Struck:
     fault: str = ""
 
 
-def schedule(seed: int, seconds: float, cast: Cast, kinds: Mapping[str, Kind] = KINDS) -> list[Strike]:
+def schedule(seed: int, seconds: float, cast: Cast, pauses_s: tuple[float, float] = PAUSES_S) -> list[Strike]:
     """The strikes of so many seconds, in order; nothing is struck again before it has had its rest.
 
     Every kind comes once before any comes twice, as far as what it takes is whole.
     """
     stage, deck, strikes = _Stage(random.Random(seed), cast), list[str](), list[Strike]()
-    at_s = stage.chance.uniform(*_PAUSES_S)
+    at_s = stage.chance.uniform(*pauses_s)
     while at_s < seconds:
-        deck = deck or stage.chance.sample(sorted(kinds), len(kinds))
+        deck = deck or stage.chance.sample(sorted(KINDS), len(KINDS))
         for name in list(deck):
-            strike = stage.strike(at_s, name, kinds[name])
+            strike = stage.strike(at_s, name, KINDS[name])
             if strike is not None:
                 deck.remove(name)
                 strikes.append(strike)
                 break
-        at_s += stage.chance.uniform(*_PAUSES_S)
+        at_s += stage.chance.uniform(*pauses_s)
     return strikes
 
 
