@@ -63,7 +63,9 @@ class Reconciler:
             lost = await connection.fetch(SQL["lost_attempts"])
         for row in lost:
             with alone("attempt of run", row["run_id"]):
-                await self.lose(RunID(row["run_id"]), NodeID(row["node_id"]), row["attempt"])
+                # One that cannot be given up now keeps no other from it.
+                async with asyncio.timeout(self._config.lease_s):
+                    await self.lose(RunID(row["run_id"]), NodeID(row["node_id"]), row["attempt"])
 
     async def lose(self, run_id: RunID, node: NodeID, attempt: int) -> None:
         """Give up an attempt, unless a beat came in between."""
@@ -146,6 +148,8 @@ def alone(what: str, run_id: str) -> Iterator[None]:
         raise
     except PuploadError as error:
         _LOG.warning("%s %s: %s", what, run_id, error)
+    except TimeoutError:
+        _LOG.warning("%s %s: not done in time; looked for again", what, run_id)
     except Exception:  # noqa: BLE001 - logged, and looked for again: see above
         _LOG.exception("%s %s", what, run_id)
 

@@ -22,6 +22,7 @@ LONGEST_HOLD_S = 2.0
 _AFTER_NEWS_S = 0.25
 _AFTER_FAULT_S = 0.5
 _LEAST_S = 0.1
+_FENCING_S = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +48,18 @@ class Beats(threading.Thread):
         self._welcome = welcome
         self._snapshot, self._tell, self._fence = snapshot, tell, fence
         self._ended = threading.Event()
+        self._turned = self._last = time.monotonic()
+        self._fenced = False
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.headers["Authorization"] = f"Bearer {token}"
         self._hold_s = min(welcome.beat_s, LONGEST_HOLD_S)
+
+    def hang(self) -> bool:
+        """True once this thread has had time to beat, or else to fence, and has done neither."""
+        patience_s = self._welcome.fence_s + _FENCING_S
+        now = time.monotonic()
+        return now - self._turned > patience_s or (not self._fenced and now - self._last > patience_s)
 
     def end(self) -> None:
         """End after the beat under way."""
@@ -58,22 +67,22 @@ class Beats(threading.Thread):
 
     def run(self) -> None:
         """Beat, hand over the news, and fence when no beat gets through."""
-        last = time.monotonic()
-        fenced = False
         while not self._ended.is_set():
-            sent = time.monotonic()
-            answer = self._beat_safely(self._welcome.fence_s - (sent - last))
+            sent = self._turned = time.monotonic()
+            answer = self._beat_safely(self._welcome.fence_s - (sent - self._last))
+            if self._ended.is_set():
+                break
             if answer is None:
-                if not fenced and time.monotonic() - last > self._welcome.fence_s:
+                if not self._fenced and time.monotonic() - self._last > self._welcome.fence_s:
                     log.error("no beat got through for %g s: ending all attempts", self._welcome.fence_s)
-                    fenced = True
+                    self._fenced = True
                     self._fence()
                 self._ended.wait(_AFTER_FAULT_S)
                 continue
-            if sent - last > self._welcome.fence_s and not fenced:
+            if sent - self._last > self._welcome.fence_s and not self._fenced:
                 # Frozen and thawed: what this worker held is somebody else's by now.
                 self._fence()
-            last, fenced = sent, False
+            self._last, self._fenced = sent, False
             self._tell(answer)
             if answer.stop or answer.lost:
                 self._ended.wait(_AFTER_NEWS_S)

@@ -31,6 +31,7 @@ BUSY_WAIT_S = 2.0
 """A claim is held shorter while attempts run: what they free is offered by the next claim only."""
 
 _LAST_CLAIM_S = 1.0
+_LOOK_S = 0.5
 _HURRY_S = 30.0
 _LOOP = "the loop of claims"
 WEDGED_S = 120.0
@@ -82,7 +83,7 @@ class Worker:
         log.info("worker %s serves %s", self._shop.config.worker_name, self._ledger.offered)
         await reach("worker.greeted")
         self._fence_s = welcome.fence_s
-        beats = self._start_beats(welcome)
+        beating = asyncio.create_task(self._keep_beating(welcome))
         keeper = asyncio.create_task(self._keep_clean())
         try:
             await self._claim_until_drained()
@@ -91,7 +92,7 @@ class Worker:
             keeper.cancel()
             await self._let_go()
             await self._sweep()
-            beats.end()
+            beating.cancel()
         if self._gone:
             raise self._gone
 
@@ -117,6 +118,22 @@ class Worker:
             engine=engine.version,
             architecture=engine.architecture,
         )
+
+    async def _keep_beating(self, welcome: Welcome) -> None:
+        """Beat, for ever. Each of thread and loop looks after the other: a thread that hangs, in looking up a name as
+        it may be, can neither beat nor fence.
+        """
+        loop, beats = asyncio.get_running_loop(), self._start_beats(welcome)
+        try:
+            while True:
+                await asyncio.sleep(_LOOK_S)
+                if beats.hang():
+                    log.error("the beats hang: ending all attempts, and beginning to beat anew")
+                    self._fence(loop)
+                    beats.end()
+                    beats = self._start_beats(welcome)
+        finally:
+            beats.end()
 
     def _start_beats(self, welcome: Welcome) -> Beats:
         loop, shop = asyncio.get_running_loop(), self._shop
@@ -207,6 +224,8 @@ class Worker:
             except ControllerUnavailable as error:
                 log.warning("no work: %s", error)
                 await anext(faults)
+            except TimeoutError:
+                log.warning("no work: an answer did not come in time; what it held is given back by its lease")
             except NotFound:
                 log.warning("the controller does not know this worker any more; saying hello again")
                 self._lose_all()
@@ -218,17 +237,14 @@ class Worker:
     async def _claim_once(self) -> None:
         try:
             wait_s = min(BUSY_WAIT_S if self._held else IDLE_WAIT_S, self._fence_s * 0.75)
-            asked = time.monotonic()
-            assignments = await self._shop.control.claim(self._claim(_LOOP, wait_s))
-            if assignments:
-                await reach("claim.heard")
+            # Later, as when we were frozen over the answer, its leases may be over: the controller takes them back.
+            async with asyncio.timeout(self._fence_s):
+                assignments = await self._shop.control.claim(self._claim(_LOOP, wait_s))
+                if assignments:
+                    await reach("claim.heard")
         finally:
             self._withdraw(_LOOP)
-        if time.monotonic() - asked < self._fence_s:
-            self._accept(assignments)
-        else:
-            # We were frozen over the answer: its leases may be over, and the controller takes them back.
-            log.warning("an answer came too late, %d attempts dropped", len(assignments))
+        self._accept(assignments)
 
     def _claim(self, who: str, wait_s: float) -> Claim:
         """A claim for all that is offered to nobody yet; it stays offered until `who` withdraws it."""
@@ -302,11 +318,12 @@ class Worker:
     async def _let_finish(self) -> None:
         """Give running attempts their time, then release the rest."""
         if self._runs:
-            await reach("worker.draining")
             hurry = asyncio.create_task(self._hurrying.wait())
             all_over = asyncio.create_task(asyncio.wait(set(self._runs)))
-            first = asyncio.FIRST_COMPLETED
-            await asyncio.wait({hurry, all_over}, timeout=self._shop.config.drain_s, return_when=first)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._shop.config.drain_s):
+                    await reach("worker.draining")
+                    await asyncio.wait({hurry, all_over}, return_when=asyncio.FIRST_COMPLETED)
             hurry.cancel()
             all_over.cancel()
         for held in self._held.values():

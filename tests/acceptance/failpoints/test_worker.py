@@ -29,7 +29,7 @@ SCENARIOS = {
     "beat.sending": given,
     "worker.draining": drained,
 }
-OPERATED = {"worker.greeted", "claim.heard", "beat.sending", "worker.draining"}
+OPERATED = {"worker.greeted"}
 TIMED_OUT = {
     "attempt.placed",
     "image.present",

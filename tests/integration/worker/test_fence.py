@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +79,28 @@ async def test_an_event_loop_that_never_comes_back_loses_its_leases(
         beaten = len(controller.beats)
         await asyncio.sleep(1)
         assert len(controller.beats) == beaten
+
+
+async def test_a_thread_of_beats_that_hangs_is_fenced_and_replaced_by_the_event_loop(
+    controller: FakeController, config: WorkerConfig, tmp_path: Path
+) -> None:
+    """The other way round: it is what fences otherwise."""
+    wish = tmp_path / "failpoints"
+    process = start_worker(config, first=f"from pupload import failpoints; failpoints.arm('@{wish}')")
+    try:
+        await controller.offer(held := an_assignment(*shell("echo up; sleep 600")))
+        await controller.until(lambda: bool(controller.lines) and held.ref in controller.beats[-1].attempts)
+        wish.write_text("beat.sending:hang")
+        await until(lambda: not containers_of(config.worker_name))
+        await controller.until(lambda: controller.beats[-1].attempts == [])
+        await controller.offer(node := an_assignment(*shell("echo said")))
+        assert (await controller.finish_of(node)).outcome is Outcome.SUCCEEDED
+        assert [finish.ref for finish in controller.finishes] == [node.ref]
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 30) == 0
+    finally:
+        process.kill()
+        await asyncio.to_thread(process.wait, 30)
 
 
 async def test_the_next_controller_is_asked_when_one_does_not_answer(
