@@ -5,9 +5,9 @@ Source: contract.md, Spelling.
 
 from collections import Counter
 from functools import cache
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationInfo, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 _UPPER = {"id": "ID", "url": "URL", "urls": "URLs", "ttl": "TTL", "sha256": "SHA256", "ms": "MS"}
@@ -64,17 +64,25 @@ class Document(BaseModel):
         named = {fold(name): member for name, member in written.items()}
         return named | {alias: written[name] for alias, name in cls.ALIASES.items()}
 
-    @model_validator(mode="wrap")
     @classmethod
-    def _read(cls, value: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
-        return handler(cls._spelled(value, info) if isinstance(value, dict) else value)
+    @cache
+    def _exact(cls) -> dict[str, str]:
+        """The spellings that nearly all are of: those that we write ourselves, here and on the wire."""
+        written = {name: field.alias or name for name, field in cls.model_fields.items()}
+        return written | {member: member for member in written.values()}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, value: Any, info: ValidationInfo) -> Any:
+        return cls._spelled(value, info) if isinstance(value, dict) else value
 
     @classmethod
     def _spelled(cls, given: dict[Any, Any], info: ValidationInfo) -> dict[str, Any]:
         ignored = info.context.get("unknown") if isinstance(info.context, dict) else None
+        exact = cls._exact()
         spelled: dict[str, Any] = {}
         for member, value in given.items():
-            known = cls.members().get(fold(str(member)))
+            known = exact.get(member) or cls.members().get(fold(str(member)))
             if known is None and ignored is not None:
                 ignored.append(f"{cls.__name__}.{member}")
             elif known is None:

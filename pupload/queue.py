@@ -1,4 +1,4 @@
-"""The queue of attempts, and of what controllers do themselves: PgQueuer's `Queries` layer behind a few functions.
+"""The queue of attempts, and of what controllers do themselves: PgQueuer's table behind a few functions.
 
 Every function works on the caller's connection, so a job is queued and taken in the very transaction that changes the
 run. An entrypoint is a tier, or a kind of chore; the payload names run, node and attempt and nothing else. A job ends
@@ -7,16 +7,15 @@ look finds as well (controller/chores.py).
 """
 
 import json
-import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from operator import itemgetter
 
 import asyncpg
-from pgqueuer.models import Job
-from pgqueuer.queries import EntrypointExecutionParameter, Queries
-from pgqueuer.types import QueueEntrypoint, QueueManagerId
+from pgqueuer.queries import Queries
+from pgqueuer.types import QueueEntrypoint
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
@@ -36,15 +35,23 @@ class ChoreKind(StrEnum):
     EVALUATE = "chore:evaluate"
 
 
-_DUE_TIERS = """
-SELECT tier FROM unnest($1::text[]) AS tier
+_DUE = """
+SELECT id, tier FROM unnest($1::text[]) AS tier
 CROSS JOIN LATERAL (
     SELECT id FROM pgqueuer WHERE entrypoint = tier AND status = 'queued' AND execute_after < now()
-    ORDER BY priority DESC, id LIMIT 1
+    ORDER BY priority DESC, id LIMIT $2
 ) AS first
-ORDER BY first.id
+ORDER BY id LIMIT $2
 """
-"""PgQueuer's own statements do not part tiers."""
+
+_TAKE = """
+DELETE FROM pgqueuer WHERE id = ANY (ARRAY(
+    SELECT id FROM pgqueuer WHERE entrypoint = $1 AND status = 'queued' AND execute_after < now()
+    ORDER BY priority DESC, id LIMIT $2 FOR UPDATE SKIP LOCKED
+))
+RETURNING id, entrypoint, payload
+"""
+"""PgQueuer's own statement keeps the job, and asks for much that we have no use for: see docs/adr/0004."""
 
 _WITHDRAW = """
 DELETE FROM pgqueuer WHERE id IN (
@@ -52,10 +59,6 @@ DELETE FROM pgqueuer WHERE id IN (
 )
 """
 """SKIP LOCKED: who takes a job waits for its run, which the caller holds."""
-
-_NO_LIMIT = EntrypointExecutionParameter(concurrency_limit=0)
-_NEVER = timedelta(days=3650)
-_CLAIMER = QueueManagerId(uuid.uuid4())
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +103,10 @@ async def call_controllers(connection: Connection) -> None:
 
 async def take_chore(connection: Connection) -> Chore | None:
     """The next chore, gone from the queue when the transaction commits."""
-    taken = await take(connection, await due_tiers(connection, [kind.value for kind in ChoreKind]))
-    return Chore(ChoreKind(taken.tier), taken.run_id, taken.node_id, taken.attempt) if taken else None
+    for kind in await due_tiers(connection, [kind.value for kind in ChoreKind], 1):
+        for taken in await take(connection, kind, 1):
+            return Chore(ChoreKind(taken.tier), taken.run_id, taken.node_id, taken.attempt)
+    return None
 
 
 async def enqueue(connection: Connection, attempts: Sequence[QueuedAttempt]) -> None:
@@ -125,27 +130,17 @@ async def withdraw(connection: Connection, attempts: Iterable[tuple[str, str, in
         await connection.execute(_WITHDRAW, keys)
 
 
-async def due_tiers(connection: Connection, tiers: Collection[str]) -> list[str]:
-    """Those of the tiers that have an attempt which may be taken now, that with the oldest first."""
-    return [row["tier"] for row in await connection.fetch(_DUE_TIERS, list(tiers))]
+async def due_tiers(connection: Connection, tiers: Collection[str], most: int) -> list[str]:
+    """The tier of each of the oldest attempts that may be taken now, oldest first; up to `most` of them."""
+    return [row["tier"] for row in await connection.fetch(_DUE, list(tiers), most)]
 
 
-async def take(connection: Connection, tiers: Iterable[str]) -> QueuedAttempt | None:
-    """The next attempt of the first of the tiers that has one, gone from the queue when the transaction commits."""
-    # One tier at a time: asked for all at once, PgQueuer locks the first job of each until this transaction ends, and
-    # whoever looks meanwhile finds nothing, and is not called again.
-    for tier in tiers:
-        jobs = await _queries(connection).dequeue(
-            batch_size=1,
-            entrypoints={QueueEntrypoint(tier): _NO_LIMIT},
-            queue_manager_id=_CLAIMER,
-            global_concurrency_limit=None,
-            heartbeat_timeout=_NEVER,
-        )
-        if jobs:
-            await _queries(connection).log_jobs([(jobs[0], "successful", None)])
-            return _attempt(jobs[0])
-    return None
+async def take(connection: Connection, tier: str, most: int) -> list[QueuedAttempt]:
+    """The tier's next attempts that nobody else is taking, oldest first, gone from the queue when the transaction
+    commits."""
+    # Those and no more: whoever looks meanwhile does not see what is locked here, and is not called again.
+    rows = await connection.fetch(_TAKE, tier, most)
+    return [_attempt(row) for row in sorted(rows, key=itemgetter("id"))]
 
 
 async def next_due_s(connection: Connection, tiers: Collection[str]) -> float | None:
@@ -167,6 +162,6 @@ def _payload(attempt: QueuedAttempt) -> bytes:
     return json.dumps([attempt.run_id, attempt.node_id, attempt.attempt]).encode()
 
 
-def _attempt(job: Job) -> QueuedAttempt:
-    run_id, node_id, attempt = json.loads(job.payload or b"[]")
-    return QueuedAttempt(run_id, node_id, attempt, job.entrypoint)
+def _attempt(row: asyncpg.Record) -> QueuedAttempt:
+    run_id, node_id, attempt = json.loads(row["payload"])
+    return QueuedAttempt(run_id, node_id, attempt, row["entrypoint"])

@@ -35,6 +35,7 @@ NODES = 20
 IN_FLIGHT = (10, 100, 1000)
 QUEUED = (0, 1_000, 5_000, 20_000)
 LISTENERS = (10, 100, 500)
+RATES = (100, 250, 500)
 STATUS_EVERY_S = 0.05
 CLAIMS = 200
 UNLIMITED = {
@@ -46,6 +47,18 @@ UNLIMITED = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How quickly it answers at a pace that was asked for, and whether it kept that."""
+
+    reached_per_s: float
+    status_p99_s: float
+    events_p99_s: float
+    """From an event's time to its listener."""
+    finish_p95_s: float
+    """From an attempt's end to the next attempt."""
+
+
 @dataclass(slots=True)
 class Figures:
     """What was measured, each by the load that it was measured under."""
@@ -54,10 +67,10 @@ class Figures:
     """By runs in flight."""
     cpu_ms: dict[int, dict[str, float]] = field(default_factory=dict)
     """Of one completion, by runs in flight and process."""
-    status_p99_s: dict[int, float] = field(default_factory=dict)
-    """By runs in flight."""
-    events_p99_s: dict[int, float] = field(default_factory=dict)
-    """From an event's time to its listener, by listeners."""
+    by_rate: dict[int, Pace] = field(default_factory=dict)
+    """By completions a second, before the most listeners."""
+    by_listeners: dict[int, Pace] = field(default_factory=dict)
+    """By listeners, at the middle rate."""
     claim_p50_s: dict[int, float] = field(default_factory=dict)
     claim_p95_s: dict[int, float] = field(default_factory=dict)
     """By attempts queued."""
@@ -155,11 +168,12 @@ def controller() -> Iterator[Running]:
 
 
 @contextmanager
-def fleet(running: Running, seconds: float) -> Iterator[Path]:
-    """Workers at work; the file has what they saw once the block has ended."""
+def fleet(running: Running, seconds: float, rate: float = 0) -> Iterator[Path]:
+    """Workers at work, at that many completions a second, or as many as they can; the file has what they saw once the
+    block has ended."""
     out = running.folder / "fleet.json"
     script = Path(__file__).with_name("load_fleet.py")
-    working = subprocess.Popen([sys.executable, script, URL, running.token, str(SEATS), str(seconds), out])
+    working = subprocess.Popen([sys.executable, script, URL, running.token, str(SEATS), str(seconds), str(rate), out])
     try:
         yield out
         if working.wait(timeout=seconds + 60):
@@ -185,20 +199,50 @@ async def begin(client: aiohttp.ClientSession, flow: dict[str, object], count: i
 
 
 async def throughput(figures: Figures, runs: int, seconds: float) -> None:
-    """Completions a second with so many runs in flight, and how quickly a status is answered meanwhile."""
+    """Completions a second with so many runs in flight, as many as it takes."""
     with controller() as running:
         async with aiohttp.ClientSession(URL) as client:
             # Enough of them that none is missed before the time is over.
-            ids = await begin(client, chain(NODES if runs >= 1000 else 20 * NODES), runs)
-            with fleet(running, seconds) as out:
-                await asyncio.sleep(seconds * 0.2)
-                before, began = running.cpu(), time.time()
-                waited = await _statuses(client, ids, seconds * 0.6)
-                after, ended = running.cpu(), time.time()
-            finished = [at for at in json.loads(out.read_text())["finished_at"] if began <= at <= ended]
+            await begin(client, chain(NODES if runs >= 1000 else 20 * NODES), runs)
+        with fleet(running, seconds) as out:
+            await asyncio.sleep(seconds * 0.2)
+            before, began = running.cpu(), time.time()
+            await asyncio.sleep(seconds * 0.6)
+            after, ended = running.cpu(), time.time()
+        finished = [at for at in json.loads(out.read_text())["finished_at"] if began <= at <= ended]
     figures.completions_per_s[runs] = len(finished) / (ended - began)
     figures.cpu_ms[runs] = {name: (after[name] - before[name]) / max(1, len(finished)) * 1000 for name in after}
-    figures.status_p99_s[runs] = percentile(waited, 99)
+
+
+async def paced(rate: int, listeners: int, seconds: float) -> Pace:
+    """How quickly it answers at that many completions a second, with so many listeners to events, each to its own run.
+
+    A thousand runs are in flight, with forty attempts each.
+    """
+    with controller() as running:
+        async with aiohttp.ClientSession(URL, connector=aiohttp.TCPConnector(limit=0)) as client:
+            ids = await begin(client, wide(40), 1000)
+            late: list[float] = []
+            heard_first = asyncio.Barrier(listeners + 1)
+            listening = [asyncio.create_task(_listen(client, run, late, heard_first)) for run in ids[:listeners]]
+            await heard_first.wait()
+            with fleet(running, seconds, rate) as out:
+                await asyncio.sleep(seconds * 0.2)
+                late.clear()
+                began = time.time()
+                waited = await _statuses(client, ids, seconds * 0.6)
+                ended, heard = time.time(), list(late)
+            for each in listening:
+                each.cancel()
+            await asyncio.gather(*listening, return_exceptions=True)
+        seen = json.loads(out.read_text())
+    finished = [at for at in seen["finished_at"] if began <= at <= ended]
+    return Pace(
+        reached_per_s=len(finished) / (ended - began),
+        status_p99_s=percentile(waited, 99),
+        events_p99_s=percentile(heard, 99),
+        finish_p95_s=percentile(seen["finishes_s"], 95),
+    )
 
 
 async def _statuses(client: aiohttp.ClientSession, ids: list[str], seconds: float) -> list[float]:
@@ -212,23 +256,10 @@ async def _statuses(client: aiohttp.ClientSession, ids: list[str], seconds: floa
     return waited
 
 
-async def events(figures: Figures, listeners: int, seconds: float) -> None:
-    """How late events reach those who listen, each to a run of its own, at a pace that leaves the machine some rest."""
-    with controller() as running:
-        async with aiohttp.ClientSession(URL, connector=aiohttp.TCPConnector(limit=0)) as client:
-            ids = await begin(client, chain(NODES), listeners)
-            late: list[float] = []
-            listening = [asyncio.create_task(_listen(client, run, late)) for run in ids]
-            with fleet(running, seconds):
-                await asyncio.sleep(seconds)
-            for each in listening:
-                each.cancel()
-            await asyncio.gather(*listening, return_exceptions=True)
-    figures.events_p99_s[listeners] = percentile(late, 99)
-
-
-async def _listen(client: aiohttp.ClientSession, run: str, late: list[float]) -> None:
+async def _listen(client: aiohttp.ClientSession, run: str, late: list[float], first: asyncio.Barrier) -> None:
     async with client.get(f"/api/v1/runs/{run}/events", timeout=aiohttp.ClientTimeout(total=None)) as stream:
+        await stream.content.readline()
+        await first.wait()
         async for line in stream.content:
             if line.startswith(b"data:") and b'"node_completed"' in line:
                 told = datetime.fromisoformat(json.loads(line[5:])["Time"])
@@ -279,34 +310,43 @@ def table(figures: Figures) -> str:
     rows = [f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, {SEATS} seats"]
     for runs, rate in figures.completions_per_s.items():
         cost = ", ".join(f"{name} {ms:.1f} ms" for name, ms in figures.cpu_ms[runs].items())
-        rows.append(
-            f"{runs:6} runs in flight   {rate:7.1f} completions/s   "
-            f"status p99 {figures.status_p99_s[runs] * 1000:.0f} ms   cpu each: {cost}"
-        )
+        rows.append(f"{runs:6} runs in flight   {rate:7.1f} completions/s   cpu each: {cost}")
     for queued, p95 in figures.claim_p95_s.items():
         p50 = figures.claim_p50_s[queued]
         rows.append(f"{queued:6} queued           claim p50 {p50 * 1000:.1f} ms, p95 {p95 * 1000:.1f} ms")
-    for listeners, p99 in figures.events_p99_s.items():
-        rows.append(f"{listeners:6} listeners        events p99 {p99 * 1000:.0f} ms")
+    rows += [f"{rate:6} completions/s    {_told(pace)}" for rate, pace in figures.by_rate.items()]
+    rows += [f"{listeners:6} listeners        {_told(pace)}" for listeners, pace in figures.by_listeners.items()]
     return "\n".join(rows)
+
+
+def _told(pace: Pace) -> str:
+    return (
+        f"{pace.reached_per_s:6.1f} reached   status p99 {pace.status_p99_s * 1000:.0f} ms   "
+        f"events p99 {pace.events_p99_s * 1000:.0f} ms   finish and next p95 {pace.finish_p95_s * 1000:.0f} ms"
+    )
 
 
 def plot(figures: Figures, path: Path) -> None:
     """How each figure grows with its load, as one picture."""
     import matplotlib.pyplot as plt
 
-    panels: list[tuple[str, str, dict[int, float], float]] = [
-        ("completions a second", "runs in flight", figures.completions_per_s, 1),
-        ("status, p99 ms", "runs in flight", figures.status_p99_s, 1000),
-        ("claim, p95 ms", "attempts queued", figures.claim_p95_s, 1000),
-        ("events, p99 ms", "listeners", figures.events_p99_s, 1000),
+    panels: list[tuple[str, str, dict[int, float]]] = [
+        ("completions a second", "runs in flight", figures.completions_per_s),
+        ("claim, p95 ms", "attempts queued", _ms(figures.claim_p95_s)),
+        ("status, p99 ms", "completions a second", _ms({r: pace.status_p99_s for r, pace in figures.by_rate.items()})),
+        ("events, p99 ms", "completions a second", _ms({r: pace.events_p99_s for r, pace in figures.by_rate.items()})),
+        ("events, p99 ms", "listeners", _ms({n: pace.events_p99_s for n, pace in figures.by_listeners.items()})),
     ]
-    picture, axes = plt.subplots(1, len(panels), figsize=(14, 3))
-    for axis, (title, load, values, scale) in zip(axes, panels, strict=True):
-        axis.plot(list(values), [value * scale for value in values.values()], marker="o")
+    picture, axes = plt.subplots(1, len(panels), figsize=(16, 3))
+    for axis, (title, load, values) in zip(axes, panels, strict=True):
+        axis.plot(list(values), list(values.values()), marker="o")
         axis.set(title=title, xlabel=load, ylim=(0, None))
     picture.tight_layout()
     picture.savefig(path)
+
+
+def _ms(values: dict[int, float]) -> dict[int, float]:
+    return {load: seconds * 1000 for load, seconds in values.items()}
 
 
 async def measure(seconds: float) -> Figures:
@@ -316,8 +356,10 @@ async def measure(seconds: float) -> Figures:
         await claims(figures, queued)
     for runs in IN_FLIGHT:
         await throughput(figures, runs, seconds)
+    for rate in RATES:
+        figures.by_rate[rate] = await paced(rate, max(LISTENERS), seconds)
     for listeners in LISTENERS:
-        await events(figures, listeners, seconds)
+        figures.by_listeners[listeners] = await paced(RATES[1], listeners, seconds)
     return figures
 
 

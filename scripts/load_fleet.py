@@ -1,8 +1,9 @@
 """Workers that run nothing: each attempt they are given has succeeded at once, so that only the control plane works.
 
-    python scripts/load_fleet.py URL TOKEN SEATS SECONDS OUT
+    python scripts/load_fleet.py URL TOKEN SEATS SECONDS RATE OUT
 
-`SEATS` attempts are under way at any time; each finish asks for the next. What was seen goes to the file OUT as JSON.
+`SEATS` attempts are under way at any time; each finish asks for the next. They end as soon as they have begun, or at
+that RATE, a second of all together. What was seen goes to the file OUT as JSON.
 Lean on purpose: it shares the machine with what it measures.
 """
 
@@ -30,12 +31,12 @@ def capacity(seats: int) -> dict[str, object]:
 class Fleet:
     """All seats, as one worker."""
 
-    def __init__(self, client: aiohttp.ClientSession, seats: int) -> None:
-        self._client, self._seats = client, seats
+    def __init__(self, client: aiohttp.ClientSession, seats: int, rate: float) -> None:
+        self._client, self._seats, self._every_s = client, seats, seats / rate if rate else 0.0
         self.held: dict[str, dict[str, Any]] = {}
         self.finished_at: list[float] = []
-        self.claims_s: list[float] = []
-        """Of those that brought work."""
+        self.finishes_s: list[float] = []
+        """Of each, with the claim of the next attempt."""
 
     async def _post(self, verb: str, body: dict[str, object]) -> dict[str, Any]:
         async with self._client.post(f"/api/v1/worker/{verb}", json=body) as answer:
@@ -57,17 +58,17 @@ class Fleet:
             await self._post("beat", told)
             await asyncio.sleep(BEAT_S)
 
-    async def sit(self) -> None:
+    async def sit(self, seat: int) -> None:
         """One seat: claim, finish with the next claim, for ever."""
         given: list[dict[str, Any]] = []
+        due = time.monotonic() + self._every_s * seat / self._seats
         while True:
             if not given:
-                asked = time.monotonic()
                 claim = {"Instance": INSTANCE, "Free": SEAT, "Most": 1, "WaitS": 5.0}
                 given = (await self._post("claim", claim))["Assignments"]
-                if given:
-                    self.claims_s.append(time.monotonic() - asked)
                 continue
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            due = max(due, time.monotonic() - 1) + self._every_s
             given = await self._finish(given.pop())
 
     async def _finish(self, assignment: dict[str, Any]) -> list[dict[str, Any]]:
@@ -88,29 +89,31 @@ class Fleet:
             "Ref": ref, "Outcome": "succeeded", "ExitCode": 0, "Outputs": outputs, "Inputs": inputs,
             "Next": {"Instance": INSTANCE, "Free": SEAT, "Most": 1, "WaitS": 0.0},
         }  # fmt: skip
+        asked = time.monotonic()
         answer = await self._post("finish", told)
+        self.finishes_s.append(time.monotonic() - asked)
         self.finished_at.append(time.time())
         self.held.pop(ref["Lease"], None)
         return list(answer["Assignments"])
 
 
-async def work(url: str, token: str, seats: int, seconds: float) -> dict[str, list[float]]:
+async def work(url: str, token: str, seats: int, seconds: float, rate: float) -> dict[str, list[float]]:
     """What was seen in that time."""
     headers = {"Authorization": f"Bearer {token}"}
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(url, headers=headers, connector=connector) as client:
-        fleet = Fleet(client, seats)
+        fleet = Fleet(client, seats, rate)
         await fleet.hello()
-        working = [asyncio.create_task(fleet.beat()), *(asyncio.create_task(fleet.sit()) for _ in range(seats))]
+        working = [asyncio.create_task(fleet.beat()), *(asyncio.create_task(fleet.sit(seat)) for seat in range(seats))]
         done, _ = await asyncio.wait(working, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
         for each in working:
             each.cancel()
         await asyncio.gather(*working, return_exceptions=True)
         for each in done:
             each.result()
-    return {"finished_at": fleet.finished_at, "claims_s": fleet.claims_s}
+    return {"finished_at": fleet.finished_at, "finishes_s": fleet.finishes_s}
 
 
 if __name__ == "__main__":
-    seen = asyncio.run(work(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
-    Path(sys.argv[5]).write_text(json.dumps(seen))
+    seen = asyncio.run(work(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), float(sys.argv[5])))
+    Path(sys.argv[6]).write_text(json.dumps(seen))

@@ -3,28 +3,25 @@
 import asyncio
 import json
 import logging
-import secrets
 import time
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum
-from functools import partial
 from random import random
 
 import asyncpg
 
 from pupload.controller.assignments import Assignments, TakenAttempt
+from pupload.controller.gathering import in_transactions
 from pupload.controller.ground import Ground
-from pupload.controller.objects import inputs_of
+from pupload.controller.leasing import Job, KnownWorker, Leasing, replaced
+from pupload.controller.picking import Room, pick
 from pupload.controller.secrets import token_digest
 from pupload.controller.signals import QUEUE, worker_topic
-from pupload.controller.tools import going, state_folder
-from pupload.controller.turns import WAIT_S, Turn, lent, turn_of
 from pupload.db.pool import Connection, Database
 from pupload.db.sql import SQL
-from pupload.errors import Conflict, LostLease, NotFound, PuploadError, Unauthorized
+from pupload.errors import PuploadError, Unauthorized
 from pupload.failpoints import reach
 from pupload.flow.plan import NodeID, Reason
 from pupload.protocol import (
@@ -39,11 +36,9 @@ from pupload.protocol import (
     StopOrder,
     Welcome,
 )
-from pupload.queue import QueuedAttempt, due_tiers, enqueue, next_due_s, take
-from pupload.run.commands import Step
-from pupload.run.events import Event, NodeClaimed, NodeFailed, NodeReleased
-from pupload.run.state import RunID, tries
-from pupload.tiers import fits, reserve
+from pupload.queue import next_due_s
+from pupload.run.events import Event, NodeFailed, NodeReleased
+from pupload.run.state import RunID
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_HOLD_S = 30.0
@@ -52,18 +47,20 @@ _KNOWN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class KnownWorker:
-    """Who a token belongs to."""
+class _Wish:
+    """What a worker asks for."""
 
-    id: str
-    name: str
+    worker: KnownWorker
+    claim: Claim
+    room: Room
 
 
-class _Nothing(Enum):
-    """Why a look into the queue brought no attempt."""
+@dataclass(slots=True)
+class _Given:
+    """What it gets. `again`: some of what was found in the queue had moved on, so a further look may bring more."""
 
-    EMPTY = "empty"
-    STALE = "stale"
+    taken: list[TakenAttempt]
+    again: bool = False
 
 
 class Claims:
@@ -77,6 +74,8 @@ class Claims:
             ground.tiers,
         )
         self._assignments = Assignments(ground)
+        self._leasing = Leasing(ground)
+        self._giving = in_transactions(ground.database, self._give, ground.service.lane)
         self._known: dict[bytes, tuple[float, KnownWorker]] = {}
 
     @property
@@ -164,92 +163,28 @@ class Claims:
 
     async def _take(self, worker: KnownWorker, claim: Claim, taken: list[TakenAttempt]) -> None:
         """Add to `taken` what the worker gets; what is there is the worker's, also when this is cut off."""
-        free = claim.free
-        while len(taken) < claim.most:
-            tiers = [name for name, tier in self._tiers.items() if fits(tier, free)]
-            one = await _undivided(self._take_one(worker, claim, tiers), taken) if tiers else None
+        room = Room(claim.free, claim.most)
+        while any(room.has(tier) for tier in self._tiers.values()):
+            given = await _undivided(self._giving.ask(_Wish(worker, claim, room)), taken)
+            if not given.again:
+                break
+            for each in given.taken:
+                room = room.less(each.node.tier)
+
+    async def _give(self, connection: Connection, wishes: Sequence[_Wish]) -> list[_Given]:
+        """What each gets of the queue; jobs of nodes that have moved on are dropped on the way."""
+        picked = await pick(connection, self._tiers, [wish.room for wish in wishes])
+        jobs = [Job(queued, wishes[place].worker, wishes[place].claim) for place, queued in picked]
+        begun = await self._leasing.begin(connection, jobs)
+        if any(begun):
+            await reach("claim.before_commit")
+        given = [_Given([]) for _ in wishes]
+        for (place, _), one in zip(picked, begun, strict=True):
             if one is None:
-                break
-            free = reserve(one.node.tier, free)
-
-    async def _take_one(self, worker: KnownWorker, claim: Claim, tiers: Sequence[str]) -> TakenAttempt | None:
-        """One job, taken in one transaction; jobs of nodes that have moved on are dropped on the way."""
-        while due := await self._due(tiers):
-            found = await self._database.transact(partial(self._claim_in, worker=worker, claim=claim, tiers=due))
-            if isinstance(found, TakenAttempt):
-                return found
-            if found is _Nothing.EMPTY:
-                break
-        return None
-
-    async def _due(self, tiers: Sequence[str]) -> list[str]:
-        """Asked outside of a transaction: most looks find nothing."""
-        async with self._database.connection() as connection:
-            return await due_tiers(connection, tiers)
-
-    async def _claim_in(
-        self, connection: Connection, worker: KnownWorker, claim: Claim, tiers: Sequence[str]
-    ) -> TakenAttempt | _Nothing:
-        queued = await take(connection, tiers)
-        if queued is None:
-            return _Nothing.EMPTY
-        run_id, node_id = RunID(queued.run_id), NodeID(queued.node_id)
-        try:
-            plan = await self._service.plans.get(connection, run_id)
-            turn = turn_of(plan, run_id, plan.nodes[node_id])
-            step = await self._service.apply_in(
-                connection,
-                run_id,
-                lambda at: NodeClaimed(at, node_id, queued.attempt, worker.name),
-                guard=turn.has_come if turn else None,
-            )
-        except NotFound:
-            return _Nothing.STALE
-        except LostLease:
-            # Not its turn yet: others' attempts are looked at meanwhile.
-            await enqueue(connection, [replace(queued, delay_s=WAIT_S)])
-            return _Nothing.STALE
-        if step.stale:
-            return _Nothing.STALE
-        taken = await self._lease(connection, worker, claim, queued, step)
-        if turn:
-            taken = await self._seated(connection, taken, turn)
-        await reach("claim.before_commit")
-        return taken
-
-    async def _seated(self, connection: Connection, taken: TakenAttempt, turn: Turn) -> TakenAttempt:
-        seat = await turn.sit(connection, taken.ref)
-        await reach("session.seated")
-        return replace(taken, seat=seat, folders=(*taken.folders, lent(seat, self._config))) if seat else taken
-
-    async def _lease(
-        self, connection: Connection, worker: KnownWorker, claim: Claim, queued: QueuedAttempt, step: Step
-    ) -> TakenAttempt:
-        ref = AttemptRef(
-            run_id=queued.run_id, node_id=queued.node_id, attempt=queued.attempt, lease=secrets.token_hex(16)
-        )
-        node = step.run.plan.nodes[NodeID(queued.node_id)]
-        exact = await connection.fetchval(
-            SQL["insert_attempt"],
-            ref.run_id,
-            ref.node_id,
-            ref.attempt,
-            ref.lease,
-            timedelta(seconds=self._config.lease_s),
-            worker.id,
-            claim.instance,
-            node.tier.name,
-            node.image,
-            claim.images.get(node.image, ""),
-        )
-        if exact is None:
-            raise _replaced()
-        inputs = await inputs_of(connection, ref.run_id, node)
-        begun = step.run.nodes[node.id]
-        goes_on = await going(connection, ref, begun.rounds)
-        folders = tuple(state_folder(node, goes_on, self._config))
-        counts_as = tries(begun.attempt, begun.rounds, begun.asked)
-        return TakenAttempt(step.run.plan, node, ref, inputs, None, folders, goes_on, counts_as, exact)
+                given[place].again = True
+            else:
+                given[place].taken.append(one)
+        return given
 
     async def _answerable(self, taken: TakenAttempt) -> Assignment | None:
         """What the worker is to do; None, and a failed attempt that says why, when that cannot be put together."""
@@ -310,7 +245,7 @@ class Claims:
                 SQL["hear_worker"], worker.id, beat.instance, json.dumps(beat.wire()["Free"]), beat.draining
             )
             if heard is None:
-                raise _replaced()
+                raise replaced()
             return await connection.fetch(
                 SQL["extend_leases"],
                 [ref.run_id for ref in beat.attempts],
@@ -332,25 +267,18 @@ class Claims:
             return [_stop_order(row) for row in await connection.fetch(SQL["stopping_attempts"], worker.id)]
 
 
-async def _undivided(
-    taking: Coroutine[None, None, TakenAttempt | None], taken: list[TakenAttempt]
-) -> TakenAttempt | None:
-    """What `taking` gave, which is added to `taken` even if the caller is cancelled meanwhile.
+async def _undivided(asking: Coroutine[None, None, _Given], taken: list[TakenAttempt]) -> _Given:
+    """What was given, which is added to `taken` even if the caller is cancelled meanwhile.
 
     A transaction that is cut off in its commit may have been committed all the same.
     """
-    one = asyncio.create_task(taking)
+    one = asyncio.create_task(asking)
     try:
         await asyncio.shield(one)
     finally:
-        found = await one
-        if found is not None:
-            taken.append(found)
-    return found
-
-
-def _replaced() -> Conflict:
-    return Conflict("another instance of this worker has started; this one must end", code="REPLACED")
+        given = await one
+        taken += given.taken
+    return given
 
 
 def _named(ref: AttemptRef) -> tuple[int, str, str]:

@@ -1,7 +1,7 @@
 """Where the objects of a run are kept, and what a node finds of them."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 from pupload.db.pool import Connection
@@ -64,6 +64,17 @@ def _values(plan: Plan, edge: EdgePlan, run_id: RunID, *, node_id: str = "", att
 
 async def inputs_of(connection: Connection, run_id: str, node: NodePlan) -> dict[Edge, Artifact]:
     """The objects on the node's input edges; an edge that stays without one is missing here."""
-    edges = [binding.edge for binding in node.inputs]
-    rows = await connection.fetch(SQL["artifacts_of_edges"], run_id, edges)
-    return {Edge(row["edge"]): artifact_of(row) for row in rows}
+    return (await inputs_of_all(connection, [(run_id, node)])).get(run_id, {})
+
+
+async def inputs_of_all(
+    connection: Connection, nodes: Collection[tuple[str, NodePlan]]
+) -> dict[str, dict[Edge, Artifact]]:
+    """The objects on the input edges of these nodes of runs, by run."""
+    edges = {(run_id, binding.edge) for run_id, node in nodes for binding in node.inputs}
+    found: dict[str, dict[Edge, Artifact]] = {}
+    if edges:
+        run_ids, names = zip(*edges, strict=True)
+        for row in await connection.fetch(SQL["artifacts_of_nodes"], run_ids, names):
+            found.setdefault(row["run_id"], {})[Edge(row["edge"])] = artifact_of(row)
+    return found

@@ -22,10 +22,17 @@ class PlanCache:
 
         Errors: NotFound.
         """
-        if run_id not in self._plans:
-            self.put(run_id, await fetch_plan(connection, run_id))
-        self._plans.move_to_end(run_id)
-        return self._plans[run_id]
+        if (known := self.known(run_id)) is not None:
+            return known
+        plan = await fetch_plan(connection, run_id)
+        self.put(run_id, plan)
+        return plan
+
+    def known(self, run_id: RunID) -> Plan | None:
+        """The plan, if it is in memory."""
+        if run_id in self._plans:
+            self._plans.move_to_end(run_id)
+        return self._plans.get(run_id)
 
     def put(self, run_id: RunID, plan: Plan) -> None:
         """Keep the plan."""

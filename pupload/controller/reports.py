@@ -4,18 +4,20 @@ Every call is fenced: without the current lease nothing is signed and nothing is
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from random import random
 
 from pupload.controller.folders import folder_key
+from pupload.controller.gathering import in_transactions
 from pupload.controller.objects import attempt_key, inputs_of, log_key, own_key
-from pupload.controller.service import Service
+from pupload.controller.service import Due, Service
 from pupload.controller.stores import Stores
 from pupload.controller.tools import Counted, Tools
 from pupload.controller.turns import keep_session
 from pupload.db.pool import Connection, Database
-from pupload.db.runs import append_records, lock_run
+from pupload.db.runs import LockedRun, append_records, lock_run, lock_runs
 from pupload.db.sql import SQL
 from pupload.errors import InvalidRequest, LostLease, NotFound
 from pupload.failpoints import reach
@@ -46,11 +48,33 @@ class _OutOfStep(Exception):
     """The lease is gone, or other lines were recorded before than these say."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Weighed:
+    """An end as far as it can be judged before its run is held, with the artifacts that it would make."""
+
+    counted: Counted
+    artifacts: tuple[Artifact, ...] = ()
+
+    @property
+    def ref(self) -> AttemptRef:
+        """Whose end it is."""
+        return self.counted.finish.ref
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """An end as it counts, and the event that it is."""
+
+    counted: Counted
+    due: Due
+
+
 class Reports:
     """Takes what workers tell of their attempts."""
 
     def __init__(self, service: Service, stores: Stores, tools: Tools) -> None:
         self._service, self._stores, self._tools = service, stores, tools
+        self._ending = in_transactions(service.database, self._end, service.lane)
 
     @property
     def _database(self) -> Database:
@@ -132,57 +156,40 @@ class Reports:
 
         Errors: LostLease: nothing was recorded.
         """
-        run_id = RunID(finish.ref.run_id)
         try:
-            counted, artifacts = await self._weigh(finish)
+            weighed = await self._weigh(finish)
             await reach("finish.weighed")
-            await self._database.transact(lambda connection: self._finish_in(connection, run_id, counted, artifacts))
+            await self._ending.ask(weighed)
             await reach("finish.committed")
         except NotFound as error:
             raise LostLease("the run of this attempt is gone") from error
 
-    async def _finish_in(
-        self, connection: Connection, run_id: RunID, weighed: Counted, artifacts: tuple[Artifact, ...]
-    ) -> None:
-        finish = weighed.finish
-        changed = await self._changed_input(connection, run_id, finish)
-        counted = _failed_by_change(finish, changed) if changed else await self._with_version(connection, finish)
-        if counted.folders:
-            counted = await self._kept(connection, run_id, counted)
-        if lines := await _unrecorded(connection, counted):
-            await append_records(connection, run_id, [log_record(finish.ref, line) for line in lines])
-        ended = Counted(counted, weighed.calls, "" if changed else weighed.code)
-        step = await self._service.apply_in(
-            connection,
-            run_id,
-            lambda at: _event(ended, at, artifacts),
-            guard=lambda guarded: _end_attempt(guarded, counted),
-        )
-        await self._tools.record(connection, ended, step)
-        await reach("finish.before_commit")
+    async def _end(self, connection: Connection, ends: Sequence[_Weighed]) -> list[LostLease | None]:
+        """Of each that does not hold its lease any more, that it does not."""
+        locked = await lock_runs(connection, {RunID(each.ref.run_id) for each in ends})
+        held = await _held(connection, [each.ref for each in ends])
+        # The same end told twice at once counts once.
+        count = {each.ref.lease: each for each in ends if each.ref.lease in held}
+        due = [await self._due(connection, locked[RunID(each.ref.run_id)], each) for each in count.values()]
+        if due:
+            await _end_attempts(connection, [each.counted.finish for each in due])
+            steps = await self._service.apply_all_in(connection, [each.due for each in due])
+            for each, step in zip(due, steps, strict=True):
+                await self._tools.record(connection, each.counted, step)
+            await reach("finish.before_commit")
+        return [None if count.get(each.ref.lease) is each else _lost() for each in ends]
 
-    async def _changed_input(self, connection: Connection, run_id: RunID, finish: Finish) -> str:
-        """The first edge fed from outside whose bytes are not those that an earlier reader found; "" for none."""
-        plan = await self._service.plans.get(connection, run_id)
-        from_outside = [found for found in finish.inputs if plan.edges[Edge(found.edge)].producer is None]
-        if from_outside:
-            await lock_run(connection, run_id)
-        for found in from_outside:
-            same = await connection.fetchval(SQL["note_input"], run_id, found.edge, found.sha256, found.content_type)
-            if same is None:
-                return found.edge
-        return ""
-
-    async def _kept(self, connection: Connection, run_id: RunID, finish: Finish) -> Finish:
-        """The finish as it counts once the folders that the attempt has changed are kept.
-
-        Nothing is kept for a run that is ending: the attempt comes to nothing there.
-        """
-        plan = await self._service.plans.get(connection, run_id)
-        locked = await lock_run(connection, run_id)
-        if locked.row["ending"] is not None or locked.row["finished_at"] is not None:
-            return finish
-        return await keep_session(connection, plan, finish, locked.now)
+    async def _due(self, connection: Connection, locked: LockedRun, weighed: _Weighed) -> _Ended:
+        """The end as it counts, now that the run is as it is."""
+        finish = weighed.counted.finish
+        plan = await self._service.plans.get(connection, locked.id)
+        changed = await _changed_input(connection, plan, finish)
+        finish = _failed_by_change(finish, changed) if changed else await self._with_version(connection, finish)
+        if finish.folders:
+            finish = await _kept(connection, plan, locked, finish)
+        counted = Counted(finish, weighed.counted.calls, "" if changed else weighed.counted.code)
+        said = [log_record(finish.ref, line) for line in await _unrecorded(connection, finish)]
+        return _Ended(counted, Due(locked, plan, _event(counted, locked.now, weighed.artifacts), said=said))
 
     async def _with_version(self, connection: Connection, finish: Finish) -> Finish:
         """The finish, saying which version of the flow it was that wanted an exact image which is not there."""
@@ -198,21 +205,24 @@ class Reports:
         advice = "bring it back, or publish the flow again"
         return finish.model_copy(update={"message": f"{finish.message}; {published}: {advice}"})
 
-    async def _weigh(self, finish: Finish) -> tuple[Counted, tuple[Artifact, ...]]:
+    async def _weigh(self, finish: Finish) -> _Weighed:
         """The end as it counts, and the attempt's objects as artifacts.
 
         A well with a key of its own gets a copy there, by the store itself.
         """
         if finish.outcome not in {Outcome.SUCCEEDED, Outcome.ASKED}:
-            return Counted(finish), ()
-        async with self._database.connection() as connection:
-            await _check_lease(connection, finish.ref)
-            plan = await self._service.plans.get(connection, RunID(finish.ref.run_id))
-            counted = await self._tools.counted(connection, plan, finish)
+            return _Weighed(Counted(finish))
+        plan, counted = await self._service.plan(RunID(finish.ref.run_id)), Counted(finish)
+        unspoken = _unspoken(plan, finish)
+        if unspoken or _must_be_current(plan, finish):
+            async with self._database.connection() as connection:
+                await _check_lease(connection, finish.ref)
+                counted = await self._tools.counted(connection, plan, finish)
         if counted.finish.outcome is not Outcome.SUCCEEDED:
-            return counted, ()
-        _require_every_output(plan, finish)
-        return counted, tuple([await self._artifact(plan, finish.ref, found) for found in finish.outputs])
+            return _Weighed(counted)
+        if unspoken:
+            raise InvalidRequest(unspoken)
+        return _Weighed(counted, tuple([await self._artifact(plan, finish.ref, found) for found in finish.outputs]))
 
     async def _artifact(self, plan: Plan, ref: AttemptRef, found: OutputFound) -> Artifact:
         edge, run_id = plan.edges[Edge(found.edge)], RunID(ref.run_id)
@@ -231,6 +241,26 @@ class Reports:
             node=NodeID(ref.node_id),
             attempt=ref.attempt,
         )
+
+
+async def _changed_input(connection: Connection, plan: Plan, finish: Finish) -> str:
+    """The first edge fed from outside whose bytes are not those that an earlier reader found; "" for none."""
+    for found in finish.inputs:
+        if plan.edges[Edge(found.edge)].producer is None:
+            noted = finish.ref.run_id, found.edge, found.sha256, found.content_type
+            if await connection.fetchval(SQL["note_input"], *noted) is None:
+                return found.edge
+    return ""
+
+
+async def _kept(connection: Connection, plan: Plan, locked: LockedRun, finish: Finish) -> Finish:
+    """The finish as it counts once the folders that the attempt has changed are kept.
+
+    Nothing is kept for a run that is ending: the attempt comes to nothing there.
+    """
+    if locked.row["ending"] is not None or locked.row["finished_at"] is not None:
+        return finish
+    return await keep_session(connection, plan, finish, locked.now)
 
 
 def _signed_put(store: Store, sign: Sign, wish: PutWish, key: str) -> SignedPut:
@@ -332,14 +362,20 @@ def _event(counted: Counted, at: datetime, artifacts: tuple[Artifact, ...]) -> E
             return NodeReleased(at, node, attempt)
 
 
-def _require_every_output(plan: Plan, finish: Finish) -> None:
-    """Errors: InvalidRequest unless the finish speaks of each output once, and of each required one as found."""
+def _must_be_current(plan: Plan, finish: Finish) -> bool:
+    """True where something is done about the end before it counts: tools are weighed, objects copied."""
+    asks = finish.outcome is Outcome.ASKED or plan.nodes[NodeID(finish.ref.node_id)].ask_exit_code is not None
+    return asks or any(plan.edges[Edge(found.edge)].key is not None for found in finish.outputs)
+
+
+def _unspoken(plan: Plan, finish: Finish) -> str:
+    """What is wrong unless the finish speaks of each output once, and of each required one as found; "" for nothing."""
     outputs = plan.nodes[NodeID(finish.ref.node_id)].outputs
     found = [output.edge for output in finish.outputs]
     if sorted([*found, *finish.absent]) != sorted(binding.edge for binding in outputs):
-        raise InvalidRequest(f"node {finish.ref.node_id!r}: speak of each output edge once, as found or as absent")
-    if missing := [binding.edge for binding in outputs if binding.required and binding.edge not in found]:
-        raise InvalidRequest(f"node {finish.ref.node_id!r} cannot succeed without output {missing[0]!r}")
+        return f"node {finish.ref.node_id!r}: speak of each output edge once, as found or as absent"
+    missing = [binding.edge for binding in outputs if binding.required and binding.edge not in found]
+    return f"node {finish.ref.node_id!r} cannot succeed without output {missing[0]!r}" if missing else ""
 
 
 def _failed_by_change(finish: Finish, edge: str) -> Finish:
@@ -349,30 +385,37 @@ def _failed_by_change(finish: Finish, edge: str) -> Finish:
     return finish.model_copy(update=failure)
 
 
-async def _end_attempt(connection: Connection, finish: Finish) -> bool:
-    ref = finish.ref
-    ended = await connection.fetchval(
-        SQL["end_attempt"],
-        ref.run_id,
-        ref.node_id,
-        ref.attempt,
-        ref.lease,
-        finish.outcome.value,
-        finish.reason.value if finish.reason else None,
-        finish.message,
-        finish.exit_code,
-        finish.image_digest,
-        finish.log_key,
-        sum(found.size_bytes for found in finish.inputs),
-        sum(found.size_bytes for found in finish.outputs),
-        json.dumps(finish.timings),
-        json.dumps([snapshot.wire() for snapshot in finish.snapshots]) if finish.snapshots else None,
+async def _end_attempts(connection: Connection, ends: Sequence[Finish]) -> None:
+    """Errors: LostLease."""
+    ended = await connection.fetch(
+        SQL["end_attempts"],
+        *_refs([finish.ref for finish in ends]),
+        [finish.outcome.value for finish in ends],
+        [finish.reason.value if finish.reason else None for finish in ends],
+        [finish.message for finish in ends],
+        [finish.exit_code for finish in ends],
+        [finish.image_digest for finish in ends],
+        [finish.log_key for finish in ends],
+        [sum(found.size_bytes for found in finish.inputs) for finish in ends],
+        [sum(found.size_bytes for found in finish.outputs) for finish in ends],
+        [json.dumps(finish.timings) for finish in ends],
+        [_snapshots(finish) for finish in ends],
     )
-    return ended is not None
+    if len(ended) < len(ends):
+        raise _lost()
+
+
+def _snapshots(finish: Finish) -> str | None:
+    return json.dumps([snapshot.wire() for snapshot in finish.snapshots]) if finish.snapshots else None
+
+
+async def _held(connection: Connection, refs: Sequence[AttemptRef]) -> set[str]:
+    """The leases that are held."""
+    return {row["lease"] for row in await connection.fetch(SQL["held_leases"], *_refs(refs))}
 
 
 async def _check_lease(connection: Connection, ref: AttemptRef) -> None:
-    if not await connection.fetchval(SQL["holds_lease"], *_key(ref)):
+    if not await _held(connection, [ref]):
         raise _lost()
 
 
@@ -382,3 +425,13 @@ def _lost() -> LostLease:
 
 def _key(ref: AttemptRef) -> tuple[str, str, int, str]:
     return ref.run_id, ref.node_id, ref.attempt, ref.lease
+
+
+def _refs(refs: Sequence[AttemptRef]) -> tuple[list[str], list[str], list[int], list[str]]:
+    """The keys of many, as columns."""
+    return (
+        [ref.run_id for ref in refs],
+        [ref.node_id for ref in refs],
+        [ref.attempt for ref in refs],
+        [ref.lease for ref in refs],
+    )

@@ -4,6 +4,7 @@ Everything that changes a run goes through `Service.apply`. Nothing outward happ
 its work from the queue, of a stop from its attempt's row, a client of the rest from the events.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,16 +13,27 @@ from pupload.controller.plans import PlanCache
 from pupload.db.files import take_over
 from pupload.db.origins import hold_origins
 from pupload.db.pool import Connection, Database
-from pupload.db.runs import NewRun, dispatches, insert_run, join_session, load_run, lock_run, save_step
+from pupload.db.runs import (
+    LockedRun,
+    NewRun,
+    Wanted,
+    Written,
+    dispatches,
+    insert_run,
+    join_session,
+    load_runs,
+    lock_run,
+    save,
+)
 from pupload.db.sql import SQL
 from pupload.errors import Conflict, LostLease
 from pupload.failpoints import reach
 from pupload.flow.plan import Edge, NodeID, NodePlan, Plan
 from pupload.queue import ChoreKind, QueuedAttempt, enqueue, withdraw
-from pupload.run.commands import Step
+from pupload.run.commands import Record, Step, joined
 from pupload.run.events import Event, RunCancelled, RunCreated, UploadReceived
 from pupload.run.scope import scope_of
-from pupload.run.state import Artifact, NodeStatus, RunID, new_run
+from pupload.run.state import Artifact, NodeStatus, Run, RunID, new_run
 from pupload.run.transition import transition
 
 Guard = Callable[[Connection], Awaitable[bool]]
@@ -30,6 +42,17 @@ Guard = Callable[[Connection], Awaitable[bool]]
 Follower = Callable[[Connection, Step], Awaitable[None]]
 """Writes what follows from a step that was not stale, in the step's own transaction: a delivery, a chore. It must be
 quick, and touch no other run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """An event of a locked run. `said` is what its stream is told before; `present` as in `Run`."""
+
+    locked: LockedRun
+    plan: Plan
+    event: Event
+    present: frozenset[Edge] = frozenset()
+    said: Sequence[tuple[Record, datetime]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +71,8 @@ class Service:
     def __init__(self, database: Database, followers: Sequence[Follower] = ()) -> None:
         self.database = database
         self.plans = PlanCache()
+        self.lane = asyncio.Lock()
+        """Held by whoever changes many runs at once, so that no two of them in this process wait for each other."""
         self._followers = tuple(followers)
 
     async def create(self, new: NewRun, beginning: Beginning = Beginning()) -> tuple[RunID, bool]:
@@ -66,7 +91,7 @@ class Service:
             await take_over(connection, new, beginning.present)
             created = RunCreated(locked.now, beginning.present, beginning.kept, beginning.skipped, beginning.absent)
             step = transition(run, created)
-            await save_step(connection, locked, step)
+            await save(connection, [Written(locked, step)])
             await enqueue(connection, _queued(new.plan, step))
             await self._follow(connection, step)
             await reach("submission.before_commit")
@@ -103,6 +128,16 @@ class Service:
             raise Conflict("the run of this Idempotency-Key was removed just now; use a new key")
         return earlier
 
+    async def plan(self, run_id: RunID) -> Plan:
+        """The run's plan, mostly without asking the database.
+
+        Errors: NotFound.
+        """
+        if (plan := self.plans.known(run_id)) is not None:
+            return plan
+        async with self.database.connection() as connection:
+            return await self.plans.get(connection, run_id)
+
     async def apply(self, run_id: RunID, event_at: Callable[[datetime], Event], guard: Guard | None = None) -> Step:
         """The step that the event made, committed.
 
@@ -124,13 +159,30 @@ class Service:
             raise LostLease("this attempt is not yours any more; drop what was made for it")
         event = event_at(locked.now)
         present = await _present(connection, run_id, event)
-        step = transition(await load_run(connection, locked, plan, scope_of(plan, event), present), event)
-        if not step.stale:
-            await save_step(connection, locked, step)
-            await enqueue(connection, _queued(plan, step))
-            await withdraw(connection, _unwanted(step))
-            await self._follow(connection, step)
+        (step,) = await self.apply_all_in(connection, [Due(locked, plan, event, present)])
         return step
+
+    async def apply_all_in(self, connection: Connection, due: Sequence[Due]) -> list[Step]:
+        """The steps that the events made, in their order, within the caller's transaction, which has locked the runs.
+
+        However many they are, it takes as many statements as one of them.
+        """
+        runs = await load_runs(connection, _wanted(due))
+        made: dict[RunID, list[Step]] = {}
+        steps = [_advance(runs, made, each) for each in due]
+        said = _said(due)
+        written = [
+            Written(locked, joined(made[run_id]), said.get(run_id, ()))
+            for run_id, locked in {each.locked.id: each.locked for each in due}.items()
+        ]
+        if changed := [each for each in written if each.said or not each.step.stale]:
+            await save(connection, changed)
+            await enqueue(connection, [job for each in changed for job in _queued(each.step.run.plan, each.step)])
+            await withdraw(connection, [job for each in changed for job in _unwanted(each.step)])
+            for each in changed:
+                if not each.step.stale:
+                    await self._follow(connection, each.step)
+        return steps
 
     async def receive(self, run_id: RunID, artifact: Artifact) -> bool:
         """Tell the run that the object of an input edge exists; False when it knew, or is over."""
@@ -144,6 +196,32 @@ class Service:
         """
         await self.apply(run_id, RunCancelled)
         await reach("cancel.committed")
+
+
+def _wanted(due: Sequence[Due]) -> list[Wanted]:
+    """What the events need of each run, together."""
+    wanted: dict[RunID, Wanted] = {}
+    for each in due:
+        scope, present = scope_of(each.plan, each.event), each.present
+        if (known := wanted.get(each.locked.id)) is not None:
+            scope, present = known.scope | scope, known.present | present
+        wanted[each.locked.id] = Wanted(each.locked, each.plan, scope, present)
+    return list(wanted.values())
+
+
+def _advance(runs: dict[RunID, Run], made: dict[RunID, list[Step]], due: Due) -> Step:
+    step = transition(runs[due.locked.id], due.event)
+    runs[due.locked.id] = step.run
+    made.setdefault(due.locked.id, []).append(step)
+    return step
+
+
+def _said(due: Sequence[Due]) -> dict[RunID, list[tuple[Record, datetime]]]:
+    said: dict[RunID, list[tuple[Record, datetime]]] = {}
+    for each in due:
+        if each.said:
+            said.setdefault(each.locked.id, []).extend(each.said)
+    return said
 
 
 async def _present(connection: Connection, run_id: RunID, event: Event) -> frozenset[Edge]:

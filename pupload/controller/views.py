@@ -1,10 +1,12 @@
 """Runs as clients see them, read from the rows at the moment of the question."""
 
+import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 import asyncpg
 
@@ -23,6 +25,7 @@ from pupload.answers.runs import (
 )
 from pupload.answers.webhooks import RunReport
 from pupload.config import ControllerConfig
+from pupload.controller.gathering import Gathering
 from pupload.controller.hooks import Hooks
 from pupload.controller.service import Service
 from pupload.controller.stores import Stores
@@ -55,6 +58,15 @@ class _Rows:
     children: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Events that somebody wants to read."""
+
+    run_id: RunID
+    after: int
+    limit: int
+
+
 class Views:
     """Answers about runs."""
 
@@ -63,6 +75,7 @@ class Views:
     ) -> None:
         self._config, self._service, self._stores, self._uploads = config, service, stores, uploads
         self._hooks = hooks
+        self._reading = Gathering(self._pages, self._pages, asyncio.Lock())
 
     async def run(self, run_id: RunID) -> FlowRun:
         """The run, whole, with upload URLs signed now.
@@ -165,9 +178,20 @@ class Views:
 
     async def events(self, run_id: RunID, after: int, limit: int) -> list[RunEvent]:
         """The run's events from number `after` + 1."""
+        return await self._reading.ask(_Page(run_id, after, limit))
+
+    async def _pages(self, pages: Sequence[_Page]) -> list[list[RunEvent]]:
         async with self._service.database.connection() as connection:
-            rows = await connection.fetch(SQL["events_after"], run_id, after, limit)
-        return [_event(run_id, row) for row in rows]
+            rows = await connection.fetch(
+                SQL["events_after"],
+                [page.run_id for page in pages],
+                [page.after for page in pages],
+                [page.limit for page in pages],
+            )
+        events = defaultdict[str, dict[int, RunEvent]](dict)
+        for row in rows:
+            events[row["run_id"]][row["seq"]] = _event(RunID(row["run_id"]), row)
+        return [_those_of(page, events[page.run_id]) for page in pages]
 
     async def has_ended(self, run_id: RunID) -> bool:
         """True when the run is over.
@@ -179,6 +203,12 @@ class Views:
         if header is None:
             raise no_such_run(run_id)
         return header["finished_at"] is not None
+
+
+def _those_of(page: _Page, events: Mapping[int, RunEvent]) -> list[RunEvent]:
+    """Of what is known of the run; somebody else may have asked for other events of it."""
+    numbers = takewhile(events.__contains__, range(page.after + 1, page.after + page.limit + 1))
+    return [events[number] for number in numbers]
 
 
 async def _children(connection: Connection, run_id: RunID, plan: Plan) -> dict[str, str]:

@@ -33,10 +33,10 @@ FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::boolean[]) AS 
 -- name: find_idempotent
 SELECT id, request_sha256 FROM runs WHERE idempotency_key = $1;
 
--- name: lock_run
--- The run's own row, held until commit: one event of a run at a time.
+-- name: lock_runs
+-- The runs' own rows, held until commit: one event of a run at a time. In one order, so that nobody waits in a circle.
 SELECT id, counts, ending, failure, last_seq, started_at, finished_at, parent_run, now() AS now
-FROM runs WHERE id = $1 FOR UPDATE;
+FROM runs WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE;
 
 -- name: load_plan
 SELECT plan FROM run_plans WHERE run_id = $1;
@@ -45,10 +45,10 @@ SELECT plan FROM run_plans WHERE run_id = $1;
 SELECT encrypted FROM run_store_secrets WHERE run_id = $1 AND store = $2;
 
 -- name: load_nodes
--- The nodes that an event concerns: by name, and with $3 also all that have begun and not ended.
-SELECT * FROM run_nodes WHERE run_id = $1 AND node_id = ANY($2::text[])
+-- The nodes that events concern: by name, and of the runs $3 also all that have begun and not ended.
+SELECT n.* FROM unnest($1::text[], $2::text[]) AS t(run_id, node_id) JOIN run_nodes n USING (run_id, node_id)
 UNION
-SELECT * FROM run_nodes WHERE run_id = $1 AND $3 AND status IN ('READY', 'RUNNING', 'RETRYING', 'WAITING');
+SELECT * FROM run_nodes WHERE run_id = ANY($3::text[]) AND status IN ('READY', 'RUNNING', 'RETRYING', 'WAITING');
 
 -- name: artifact_exists
 SELECT EXISTS (SELECT FROM artifacts WHERE run_id = $1 AND edge = $2);
@@ -59,57 +59,63 @@ SET status = t.status, unresolved = t.unresolved, attempt = t.attempt, charged =
     rounds = t.rounds, asked = t.asked, error = t.error, reason = t.reason, exit_code = t.exit_code, worker = t.worker,
     started_at = t.started_at, finished_at = t.finished_at,
     progress = CASE WHEN t.status = 'COMPLETE' THEN 100 WHEN t.attempt > n.attempt THEN 0 ELSE n.progress END
-FROM unnest($2::text[], $3::text[], $4::int[], $5::int[], $6::int[], $7::int[], $8::int[], $9::int[], $10::text[],
-            $11::text[], $12::int[], $13::text[], $14::timestamptz[], $15::timestamptz[])
-     AS t(node_id, status, unresolved, attempt, charged, restarts, rounds, asked, error, reason, exit_code, worker,
-          started_at, finished_at)
-WHERE n.run_id = $1 AND n.node_id = t.node_id;
+FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::int[], $6::int[], $7::int[], $8::int[], $9::int[],
+            $10::text[], $11::text[], $12::int[], $13::text[], $14::timestamptz[], $15::timestamptz[])
+     AS t(run_id, node_id, status, unresolved, attempt, charged, restarts, rounds, asked, error, reason, exit_code,
+          worker, started_at, finished_at)
+WHERE n.run_id = t.run_id AND n.node_id = t.node_id;
 
--- name: save_run
--- Last of a transaction's writes: the notification tells the run's followers to look.
+-- name: save_runs
+-- Last of a transaction's writes: the notification tells the runs' followers to look.
 WITH saved AS (
-    UPDATE runs
-    SET status = $2, status_reason = $3, counts = $4, ending = $5, failure = $6, last_seq = $7, started_at = $8, finished_at = $9
-    WHERE id = $1
+    UPDATE runs AS r
+    SET status = t.status, status_reason = t.status_reason, counts = t.counts, ending = t.ending, failure = t.failure,
+        last_seq = t.last_seq, started_at = t.started_at, finished_at = t.finished_at
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::json[], $5::text[], $6::json[], $7::bigint[], $8::timestamptz[],
+                $9::timestamptz[])
+         AS t(id, status, status_reason, counts, ending, failure, last_seq, started_at, finished_at)
+    WHERE r.id = t.id
 )
-SELECT pg_notify('pupload_run', $1);
+SELECT pg_notify('pupload_run', id) FROM unnest($1) AS told(id);
 
 -- name: insert_events
 INSERT INTO events (run_id, seq, type, node_id, at, data)
-SELECT $1, $2 + t.ord, t.type, t.node_id, t.at, t.data
-FROM unnest($3::text[], $4::text[], $5::timestamptz[], $6::json[]) WITH ORDINALITY AS t(type, node_id, at, data, ord);
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::json[]);
 
 -- name: insert_artifacts
 INSERT INTO artifacts (run_id, edge, store, key, size_bytes, content_type, sha256, etag, node_id, attempt, origin)
-SELECT $1, t.*
-FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::int[],
-            $11::text[])
-     AS t(edge, store, key, size_bytes, content_type, sha256, etag, node_id, attempt, origin);
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[],
+                     $9::text[], $10::int[], $11::text[]);
 
 -- name: settle_uploads
-UPDATE uploads SET state = 'received' WHERE run_id = $1 AND edge = ANY($2::text[]);
+UPDATE uploads AS u SET state = 'received'
+FROM unnest($1::text[], $2::text[]) AS t(run_id, edge) WHERE (u.run_id, u.edge) = (t.run_id, t.edge);
 
 -- name: abandon_uploads
-UPDATE uploads SET state = 'abandoned' WHERE run_id = $1 AND state = 'awaiting';
+UPDATE uploads SET state = 'abandoned' WHERE run_id = ANY($1::text[]) AND state = 'awaiting';
 
--- name: insert_attempt
--- Nothing comes back when the worker has a new instance or no token any more: it would lose the attempt at once.
--- Else what image $9 means in the run, "" while that is open; $10 is what this worker knows of it, and the first counts.
-WITH inserted AS (
+-- name: insert_attempts
+-- An attempt is missing in the answer when its worker has a new instance or no token any more: it would lose it at once.
+-- Else what its image means in the run, "" while that is open; `known` is what its worker knows of it, and the first counts.
+WITH wanted AS (
+    SELECT * FROM unnest($2::text[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+                         $10::text[])
+         AS t(run_id, node_id, attempt, lease, worker_id, instance, tier, image, known)
+), inserted AS (
     INSERT INTO attempts (run_id, node_id, attempt, state, lease, lease_until, worker_id, instance, tier)
-    SELECT $1, $2, $3, 'running', $4, now() + $5::interval, id, instance, $8
-    FROM workers WHERE id = $6 AND instance = $7 AND revoked_at IS NULL
-    RETURNING attempt
+    SELECT run_id, node_id, attempt, 'running', lease, now() + $1::interval, worker_id, w.instance, tier
+    FROM wanted JOIN workers w ON (w.id, w.instance) = (worker_id, wanted.instance) AND revoked_at IS NULL
+    RETURNING run_id, node_id, attempt, lease
 ), pinned AS (
     INSERT INTO run_images (run_id, image, exact)
-    SELECT $1, $9::text, $10::text FROM inserted WHERE $10::text <> ''
+    SELECT run_id, image, min(known) FROM wanted JOIN inserted USING (lease, run_id) WHERE known <> '' GROUP BY 1, 2
     ON CONFLICT DO NOTHING
-    RETURNING exact
+    RETURNING run_id, image, exact
 )
-SELECT coalesce(
-    (SELECT exact FROM pinned), (SELECT exact FROM run_images WHERE run_id = $1 AND image = $9::text), ''
-) AS exact
-FROM inserted;
+SELECT i.lease, coalesce(p.exact, r.exact, '') AS exact
+FROM inserted i JOIN wanted USING (lease)
+LEFT JOIN pinned p ON (p.run_id, p.image) = (i.run_id, wanted.image)
+LEFT JOIN run_images r ON (r.run_id, r.image) = (i.run_id, wanted.image);
 
 -- name: hand_back_attempt
 -- A claim whose answer the worker does not get.
@@ -119,25 +125,37 @@ RETURNING attempt;
 
 -- name: stop_attempts
 -- The workers that hold them are told at their next beat, and by the notification at once.
-WITH held AS (
-    SELECT run_id, node_id, attempt FROM attempts
-    WHERE run_id = $1 AND state IN ('running', 'calling')
-      AND (node_id, attempt) IN (SELECT * FROM unnest($2::text[], $3::int[]))
-    ORDER BY run_id, node_id, attempt FOR UPDATE
+WITH wanted AS (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::text[]) AS t(run_id, node_id, attempt, stop)
+), held AS (
+    SELECT a.run_id, a.node_id, a.attempt, wanted.stop FROM attempts a JOIN wanted USING (run_id, node_id, attempt)
+    WHERE a.state IN ('running', 'calling')
+    ORDER BY a.run_id, a.node_id, a.attempt FOR UPDATE OF a
 ), stopped AS (
-    UPDATE attempts a SET stop = $4 FROM held
+    UPDATE attempts a SET stop = held.stop FROM held
     WHERE (a.run_id, a.node_id, a.attempt) = (held.run_id, held.node_id, held.attempt)
     RETURNING a.worker_id
 )
 SELECT pg_notify('pupload_worker', worker_id) FROM (SELECT DISTINCT worker_id FROM stopped) AS told;
 
--- name: end_attempt
+-- name: end_attempts
 -- The fence: nothing is written unless the token is the current one of an attempt that still runs.
-UPDATE attempts
-SET state = $5, finished_at = now(), reason = $6, message = $7, exit_code = $8, image_digest = $9, log_key = $10,
-    bytes_in = $11, bytes_out = $12, timings = $13, snapshots = $14
-WHERE run_id = $1 AND node_id = $2 AND attempt = $3 AND lease = $4 AND state = 'running'
-RETURNING attempt;
+UPDATE attempts a
+SET state = t.state, finished_at = now(), reason = t.reason, message = t.message, exit_code = t.exit_code,
+    image_digest = t.image_digest, log_key = t.log_key, bytes_in = t.bytes_in, bytes_out = t.bytes_out,
+    timings = t.timings, snapshots = t.snapshots
+FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[], $9::text[],
+            $10::text[], $11::bigint[], $12::bigint[], $13::json[], $14::json[])
+     AS t(run_id, node_id, attempt, lease, state, reason, message, exit_code, image_digest, log_key, bytes_in, bytes_out,
+          timings, snapshots)
+WHERE (a.run_id, a.node_id, a.attempt, a.lease) = (t.run_id, t.node_id, t.attempt, t.lease) AND a.state = 'running'
+RETURNING a.lease;
+
+-- name: held_leases
+-- Of these, those that are the current one of an attempt that still runs. Under the runs' lock that stays so.
+SELECT lease FROM attempts JOIN unnest($1::text[], $2::text[], $3::int[], $4::text[]) AS t(run_id, node_id, attempt, lease)
+     USING (run_id, node_id, attempt, lease)
+WHERE state = 'running';
 
 -- name: holds_lease
 SELECT EXISTS (
@@ -219,6 +237,9 @@ RETURNING edge;
 -- name: artifacts_of_edges
 SELECT * FROM artifacts WHERE run_id = $1 AND edge = ANY($2::text[]);
 
+-- name: artifacts_of_nodes
+SELECT a.* FROM unnest($1::text[], $2::text[]) AS t(run_id, edge) JOIN artifacts a USING (run_id, edge);
+
 -- name: set_progress
 UPDATE run_nodes SET progress = $3 WHERE run_id = $1 AND node_id = $2 AND status = 'RUNNING';
 
@@ -254,7 +275,11 @@ WHERE size_bytes <= $3
 ORDER BY position, seq;
 
 -- name: events_after
-SELECT seq, type, node_id, at, data FROM events WHERE run_id = $1 AND seq > $2 ORDER BY seq LIMIT $3;
+-- Of each run the first so many after a number: they are numbered without a gap.
+SELECT e.run_id, e.seq, e.type, e.node_id, e.at, e.data
+FROM unnest($1::text[], $2::bigint[], $3::int[]) AS t(run_id, after, most)
+JOIN events e ON e.run_id = t.run_id AND e.seq > t.after AND e.seq <= t.after + t.most
+ORDER BY e.run_id, e.seq;
 
 -- name: log_events
 SELECT seq, at, data FROM events

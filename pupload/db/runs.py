@@ -1,7 +1,7 @@
 """Runs as rows: what `transition` needs, read under the run's lock, and what it answered, written back."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -27,6 +27,30 @@ class LockedRun:
     id: RunID
     now: datetime
     row: asyncpg.Record
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be read of a locked run: the nodes of `scope`; `present` goes into the run as it is."""
+
+    locked: LockedRun
+    plan: Plan
+    scope: Scope
+    present: frozenset[Edge] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What is to be written of a locked run: all that was changed since, and before that, what was `said`."""
+
+    locked: LockedRun
+    step: Step
+    said: Sequence[tuple[Record, datetime]] = ()
+
+    @property
+    def records(self) -> list[tuple[Record, datetime]]:
+        """Everything that the stream is told, in order."""
+        return [*self.said, *((record, self.locked.now) for record in self.step.records)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,25 +211,44 @@ async def lock_run(connection: Connection, run_id: RunID) -> LockedRun:
 
     Errors: NotFound.
     """
-    row = await connection.fetchrow(SQL["lock_run"], run_id)
-    if row is None:
+    locked = await lock_runs(connection, [run_id])
+    if not locked:
         raise no_such_run(run_id)
-    return LockedRun(run_id, row["now"], row)
+    return locked[run_id]
 
 
-async def load_run(
-    connection: Connection, locked: LockedRun, plan: Plan, scope: Scope, present: frozenset[Edge] = frozenset()
-) -> Run:
-    """The locked run with the nodes of `scope`."""
-    rows = await connection.fetch(SQL["load_nodes"], locked.id, list(scope.nodes), scope.stoppable)
-    nodes = [_node(row) for row in rows]
-    row = locked.row
+async def lock_runs(connection: Connection, run_ids: Collection[RunID]) -> dict[RunID, LockedRun]:
+    """The rows of these runs, as far as they are there, held until the transaction ends.
+
+    Lock all that a transaction needs at once: two that lock one after the other wait for each other.
+    """
+    rows = await connection.fetch(SQL["lock_runs"], list(run_ids))
+    return {RunID(row["id"]): LockedRun(RunID(row["id"]), row["now"], row) for row in rows}
+
+
+async def load_runs(connection: Connection, wanted: Sequence[Wanted]) -> dict[RunID, Run]:
+    """The locked runs, each with the nodes of its scope."""
+    named = [(each.locked.id, node) for each in wanted for node in each.scope.nodes]
+    rows = await connection.fetch(
+        SQL["load_nodes"],
+        [run_id for run_id, _ in named],
+        [node for _, node in named],
+        [each.locked.id for each in wanted if each.scope.stoppable],
+    )
+    nodes: dict[str, dict[NodeID, Node]] = {each.locked.id: {} for each in wanted}
+    for row in rows:
+        nodes[row["run_id"]][NodeID(row["node_id"])] = _node(row)
+    return {each.locked.id: _run(each, nodes[each.locked.id]) for each in wanted}
+
+
+def _run(wanted: Wanted, nodes: Mapping[NodeID, Node]) -> Run:
+    row = wanted.locked.row
     return Run(
-        id=locked.id,
-        plan=plan,
+        id=wanted.locked.id,
+        plan=wanted.plan,
         counts={NodeStatus(status): count for status, count in json.loads(row["counts"]).items()},
-        nodes={node.id: node for node in nodes},
-        present=present,
+        nodes=nodes,
+        present=wanted.present,
         end=End(row["ending"]) if row["ending"] else None,
         failure=failure_of(row["failure"]),
         started_at=row["started_at"],
@@ -214,23 +257,30 @@ async def load_run(
     )
 
 
-async def save_step(connection: Connection, locked: LockedRun, step: Step) -> None:
-    """Write what the step changed: nodes, artifacts, records, and last the run itself."""
-    await _save_nodes(connection, locked.id, step.changed)
-    if step.artifacts:
-        await _insert_artifacts(connection, locked.id, step.artifacts)
-    last_seq = locked.row["last_seq"]
-    await insert_records(connection, locked.id, last_seq, [(record, locked.now) for record in step.records])
-    stops = [command for command in step.commands if isinstance(command, StopAttempt)]
-    if stops:
-        await connection.execute(
-            SQL["stop_attempts"],
-            locked.id,
-            [stop.node for stop in stops],
-            [stop.attempt for stop in stops],
-            stops[0].reason.value,
-        )
-    await _save_header(connection, step.run, last_seq + len(step.records))
+async def save(connection: Connection, all_written: Sequence[Written]) -> None:
+    """Write what changed: nodes, artifacts, records, and last the runs themselves; each run at most once."""
+    await _save_nodes(connection, [(each.locked.id, node) for each in all_written for node in each.step.changed])
+    await _insert_artifacts(
+        connection, [(each.locked.id, artifact) for each in all_written for artifact in each.step.artifacts]
+    )
+    await _insert_records(
+        connection,
+        [
+            (each.locked.id, each.locked.row["last_seq"] + place, record, at)
+            for each in all_written
+            for place, (record, at) in enumerate(each.records, 1)
+        ],
+    )
+    await _stop_attempts(
+        connection,
+        [
+            (each.locked.id, command)
+            for each in all_written
+            for command in each.step.commands
+            if isinstance(command, StopAttempt)
+        ],
+    )
+    await _save_headers(connection, all_written)
 
 
 def dispatches(step: Step) -> list[DispatchNode]:
@@ -238,28 +288,14 @@ def dispatches(step: Step) -> list[DispatchNode]:
     return [command for command in step.commands if isinstance(command, DispatchNode)]
 
 
-async def insert_records(
-    connection: Connection, run_id: RunID, last_seq: int, records: Sequence[tuple[Record, datetime]]
-) -> None:
-    """Append the records, numbered from `last_seq` + 1; the caller holds the run's row."""
-    if records:
-        await connection.execute(
-            SQL["insert_events"],
-            run_id,
-            last_seq,
-            [record.type.value for record, _ in records],
-            [record.node for record, _ in records],
-            [at for _, at in records],
-            [json.dumps(record.data) for record, _ in records],
-        )
-
-
 async def append_records(connection: Connection, run_id: RunID, records: Sequence[tuple[Record, datetime]]) -> None:
     """Append records that are no transitions, such as log lines, and tell the run's followers."""
     last_seq = await connection.fetchval(SQL["lock_sequence"], run_id, len(records))
     if last_seq is None:
         raise no_such_run(run_id)
-    await insert_records(connection, run_id, last_seq, records)
+    await _insert_records(
+        connection, [(run_id, last_seq + place, record, at) for place, (record, at) in enumerate(records, 1)]
+    )
     await connection.execute(SQL["notify_run"], run_id)
 
 
@@ -308,11 +344,25 @@ def artifact_of(row: asyncpg.Record) -> Artifact:
     )
 
 
-async def _save_nodes(connection: Connection, run_id: RunID, nodes: Sequence[Node]) -> None:
-    if nodes:
+async def _insert_records(connection: Connection, numbered: Sequence[tuple[RunID, int, Record, datetime]]) -> None:
+    if numbered:
+        await connection.execute(
+            SQL["insert_events"],
+            [run_id for run_id, _, _, _ in numbered],
+            [seq for _, seq, _, _ in numbered],
+            [record.type.value for _, _, record, _ in numbered],
+            [record.node for _, _, record, _ in numbered],
+            [at for _, _, _, at in numbered],
+            [json.dumps(record.data) for _, _, record, _ in numbered],
+        )
+
+
+async def _save_nodes(connection: Connection, changed: Sequence[tuple[RunID, Node]]) -> None:
+    if changed:
+        nodes = [node for _, node in changed]
         await connection.execute(
             SQL["save_nodes"],
-            run_id,
+            [run_id for run_id, _ in changed],
             [node.id for node in nodes],
             [node.status.value for node in nodes],
             [node.unresolved for node in nodes],
@@ -330,10 +380,13 @@ async def _save_nodes(connection: Connection, run_id: RunID, nodes: Sequence[Nod
         )
 
 
-async def _insert_artifacts(connection: Connection, run_id: RunID, artifacts: Sequence[Artifact]) -> None:
+async def _insert_artifacts(connection: Connection, made: Sequence[tuple[RunID, Artifact]]) -> None:
+    if not made:
+        return
+    artifacts = [artifact for _, artifact in made]
     await connection.execute(
         SQL["insert_artifacts"],
-        run_id,
+        [run_id for run_id, _ in made],
         [artifact.edge for artifact in artifacts],
         [artifact.store for artifact in artifacts],
         [artifact.key for artifact in artifacts],
@@ -345,25 +398,43 @@ async def _insert_artifacts(connection: Connection, run_id: RunID, artifacts: Se
         [artifact.attempt for artifact in artifacts],
         [artifact.origin for artifact in artifacts],
     )
-    await connection.execute(SQL["settle_uploads"], run_id, [artifact.edge for artifact in artifacts])
+    if outside := [(run_id, artifact.edge) for run_id, artifact in made if artifact.node is None]:
+        await connection.execute(
+            SQL["settle_uploads"], [run_id for run_id, _ in outside], [edge for _, edge in outside]
+        )
 
 
-async def _save_header(connection: Connection, run: Run, last_seq: int) -> None:
-    failure = run.failure
-    if run.finished_at is not None:
-        await connection.execute(SQL["abandon_uploads"], run.id)
+async def _stop_attempts(connection: Connection, stops: Sequence[tuple[RunID, StopAttempt]]) -> None:
+    if stops:
+        await connection.execute(
+            SQL["stop_attempts"],
+            [run_id for run_id, _ in stops],
+            [stop.node for _, stop in stops],
+            [stop.attempt for _, stop in stops],
+            [stop.reason.value for _, stop in stops],
+        )
+
+
+async def _save_headers(connection: Connection, all_written: Sequence[Written]) -> None:
+    runs = [each.step.run for each in all_written]
+    if over := [run.id for run in runs if run.finished_at is not None]:
+        await connection.execute(SQL["abandon_uploads"], over)
     await connection.execute(
-        SQL["save_run"],
-        run.id,
-        status_of(run).value,
-        status_reason(run),
-        json.dumps(dict(run.counts)),
-        run.end.value if run.end else None,
-        json.dumps([failure.code, failure.message, failure.node]) if failure else None,
-        last_seq,
-        run.started_at,
-        run.finished_at,
+        SQL["save_runs"],
+        [run.id for run in runs],
+        [status_of(run).value for run in runs],
+        [status_reason(run) for run in runs],
+        [json.dumps(dict(run.counts)) for run in runs],
+        [run.end.value if run.end else None for run in runs],
+        [_failure_document(run.failure) for run in runs],
+        [each.locked.row["last_seq"] + len(each.records) for each in all_written],
+        [run.started_at for run in runs],
+        [run.finished_at for run in runs],
     )
+
+
+def _failure_document(failure: Failure | None) -> str | None:
+    return json.dumps([failure.code, failure.message, failure.node]) if failure else None
 
 
 def _node(row: asyncpg.Record) -> Node:

@@ -1,6 +1,6 @@
 """What is to be done after a step: imperative values that the shell carries out in the same transaction. PURE."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -76,3 +76,18 @@ class Step:
     commands: tuple[Command, ...] = ()
     records: tuple[Record, ...] = ()
     stale: bool = False
+
+
+def joined(steps: Sequence[Step]) -> Step:
+    """Several steps of one run, one after the other, as one: a node stands as the last of them left it."""
+    first, *later = steps
+    if not later:
+        return first
+    return Step(
+        steps[-1].run,
+        changed=tuple({node.id: node for step in steps for node in step.changed}.values()),
+        artifacts=tuple(artifact for step in steps for artifact in step.artifacts),
+        commands=tuple(command for step in steps for command in step.commands),
+        records=tuple(record for step in steps for record in step.records),
+        stale=all(step.stale for step in steps),
+    )

@@ -30,6 +30,10 @@ class Scope:
     nodes: frozenset[NodeID] = frozenset()
     stoppable: bool = False
 
+    def __or__(self, other: "Scope") -> "Scope":
+        """What both touch."""
+        return Scope(self.nodes | other.nodes, self.stoppable or other.stoppable)
+
 
 def scope_of(plan: Plan, event: Event) -> Scope:
     """Every node whose state the event reads or writes."""

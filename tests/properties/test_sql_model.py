@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from pupload.controller.claims import KnownWorker
+from pupload.controller.leasing import KnownWorker
 from pupload.controller.tools import ToolAnswers
 from pupload.errors import Conflict, LostLease
 from pupload.flow.plan import Plan, Reason, Retry, ToolOffer

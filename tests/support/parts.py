@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from pupload.config import ControllerConfig
-from pupload.controller.claims import KnownWorker
+from pupload.controller.leasing import KnownWorker
 from pupload.controller.reconcile import Reconciler
 from pupload.controller.service import Beginning
 from pupload.controller.state import Parts

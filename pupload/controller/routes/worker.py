@@ -4,7 +4,7 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from pupload.controller.claims import KnownWorker
+from pupload.controller.leasing import KnownWorker
 from pupload.controller.routes.answering import answer, read_document
 from pupload.controller.state import parts_of
 from pupload.document import Document

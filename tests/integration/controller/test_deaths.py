@@ -13,9 +13,9 @@ import pytest
 from yarl import URL
 
 from pupload.controller.calls import Call
-from pupload.controller.claims import KnownWorker
 from pupload.controller.files import Label
 from pupload.controller.folders import session_prefix
+from pupload.controller.leasing import KnownWorker
 from pupload.controller.multipart import UploadSession
 from pupload.db.pool import open_database
 from pupload.errors import Conflict

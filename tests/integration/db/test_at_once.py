@@ -158,8 +158,7 @@ async def test_a_line_that_comes_while_its_attempt_ends_is_refused(desks: tuple[
         telling = asyncio.create_task(desks[1].parts.reports.lines(told(held, "too late")))
         await until_blocked(desks[0])
         reports = desks[0].parts.reports
-        counted, artifacts = await reports._weigh(a_success(held))
-        await reports._finish_in(connection, run_id, counted, artifacts)
+        await reports._end(connection, [await reports._weigh(a_success(held))])
         return telling
 
     with pytest.raises(LostLease):

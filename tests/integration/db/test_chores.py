@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from pupload.controller.claims import KnownWorker
+from pupload.controller.leasing import KnownWorker
 from pupload.controller.submission import Definition, Start
 from pupload.db.runs import Caller
 from pupload.flow.plan import NodeID

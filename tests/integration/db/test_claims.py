@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 
 from pupload import queue
+from pupload.controller.picking import Room, pick
 from pupload.db.pool import Connection
 from pupload.errors import Conflict, StoreUnavailable
 from pupload.flow.plan import NodeID, Plan
 from pupload.protocol import Claim
-from pupload.queue import QueuedAttempt, due_tiers, next_due_s, take
+from pupload.queue import QueuedAttempt, next_due_s, take
 from pupload.stores.base import Store
 from pupload.tiers import TIERS
 from tests.support.parts import ROOMY, Desk, checked
@@ -33,7 +34,8 @@ async def queued(desk: Desk) -> list[str]:
 
 async def oldest(connection: Connection) -> QueuedAttempt | None:
     """What a claim for all tiers takes."""
-    return await take(connection, await due_tiers(connection, list(TIERS)))
+    picked = await pick(connection, TIERS, [Room(ROOMY, 1)])
+    return picked[0][1] if picked else None
 
 
 async def test_what_another_claim_is_looking_at_does_not_hide_the_rest(desks: tuple[Desk, Desk]) -> None:
@@ -63,12 +65,12 @@ async def test_jobs_are_taken_in_their_order_over_all_tiers(desk: Desk) -> None:
 
 
 async def test_a_delayed_job_is_not_taken_and_tells_when_it_is_due(desk: Desk) -> None:
-    async def put_off(connection: Connection) -> tuple[QueuedAttempt | None, float | None]:
+    async def put_off(connection: Connection) -> tuple[list[QueuedAttempt], float | None]:
         await queue.enqueue(connection, [QueuedAttempt("run_1", "a", 1, "c-nano", delay_s=60)])
-        return await take(connection, ["c-nano"]), await next_due_s(connection, ["c-nano"])
+        return await take(connection, "c-nano", 1), await next_due_s(connection, ["c-nano"])
 
     taken, due_s = await desk.database.transact(put_off)
-    assert taken is None
+    assert taken == []
     assert due_s is not None
     assert 0 < due_s <= 60
 

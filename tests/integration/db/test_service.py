@@ -68,9 +68,10 @@ async def service(database_dsn: str) -> AsyncIterator[Service]:
 
 
 async def claim(service: Service) -> tuple[str, int] | None:
-    queued = await service.database.transact(lambda connection: take(connection, ["c-nano"]))
-    if queued is None:
+    taken = await service.database.transact(lambda connection: take(connection, "c-nano", 1))
+    if not taken:
         return None
+    (queued,) = taken
     node = NodeID(queued.node_id)
     await service.apply(RunID(queued.run_id), lambda at: NodeClaimed(at, node, queued.attempt, "w"))
     return queued.node_id, queued.attempt
@@ -88,7 +89,7 @@ async def test_a_chain_goes_from_upload_to_complete(service: Service) -> None:
     step = await service.apply(run_id, lambda at: NodeSucceeded(at, NodeID("b"), 1, (an_artifact("out"),)))
     assert status_of(step.run) is RunStatus.COMPLETE
     async with service.database.connection() as connection:
-        rows = await connection.fetch(SQL["events_after"], run_id, 0, 100)
+        rows = await connection.fetch(SQL["events_after"], [run_id], [0], [100])
         nodes = await connection.fetch(SQL["nodes_of_run"], run_id)
     assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
     assert (rows[0]["type"], rows[-1]["type"]) == ("run_started", "run_completed")

@@ -98,7 +98,7 @@ async def test_a_run_that_begins_with_an_object_of_another_of_its_session_is_in_
     holds, called = asyncio.Event(), asyncio.Event()
 
     async def an_event(connection: Connection) -> None:
-        await connection.fetchrow(SQL["lock_run"], caller)
+        await connection.fetch(SQL["lock_runs"], [caller])
         holds.set()
         await called.wait()
         await connection.fetchrow(SQL["lock_session"], SESSION)
