@@ -24,8 +24,8 @@ def the_store_runs(data: Path) -> bool:
 
 
 def the_worker_begins(data: Path) -> bool:
-    """It proves its directory."""
-    return any((data / "work").glob("probe-*"))
+    """It is about to prove its directory."""
+    return (data / "work" / ".lock").exists()
 
 
 def await_moment(system: System, moment: Callable[[Path], bool]) -> None:

@@ -16,10 +16,10 @@ pytestmark = pytest.mark.integration
 async def test_a_worker_that_is_told_to_end_while_it_starts_leaves_nothing(
     controller: FakeController, config: WorkerConfig
 ) -> None:
-    """It proves its directory by a folder in it and a container that mounts that."""
+    """It is about to prove its directory, by a folder in it and a container that mounts that."""
     process = start_worker(config.model_copy(update={"files": "auto"}))
     try:
-        await until(lambda: any(config.work_dir.glob("probe-*")))
+        await until((config.work_dir / ".lock").exists)
         process.send_signal(signal.SIGTERM)
         assert await ended(process) == 0
         assert list(config.work_dir.glob("probe-*")) == []
