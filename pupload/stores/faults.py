@@ -11,6 +11,7 @@ from http import HTTPStatus
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.parsers import ResponseParserError
 
 from pupload.errors import Defect, Forbidden, InvalidRequest, NotFound, PuploadError, StoreUnavailable
 from pupload.stores.base import StoreAddress
@@ -35,6 +36,12 @@ def translated(address: StoreAddress, about: str) -> Iterator[None]:
             if isinstance(error.__context__, PuploadError):
                 raise error.__context__ from None
         raise unreachable(address, about, type(error).__name__) from error
+    except (ResponseParserError, LookupError, TypeError, ValueError, AttributeError) as error:
+        # What is no answer of S3, or lacks what every one has. Its words go no further.
+        raise StoreUnavailable(
+            f"store {address.name!r} at {address.endpoint} does not answer as S3 does: could not {about} "
+            f"({type(error).__name__}). Check that Endpoint is that of an S3 server"
+        ) from error
     except BotoCoreError as error:
         raise Defect(f"store {address.name!r}: could not {about} ({type(error).__name__})") from error
 

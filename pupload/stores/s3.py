@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -30,7 +31,7 @@ from pupload.stores.upload import Uploads, WholeBody
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CopySourceTypeDef, ListObjectsV2OutputTypeDef, ListPartsOutputTypeDef
+    from mypy_boto3_s3.type_defs import CopySourceTypeDef
 
 T = TypeVar("T")
 
@@ -40,6 +41,9 @@ _LONGEST_SIGNATURE_S = 7 * 86400
 _UPLOAD_S = 3600.0
 _ANY_TYPE = "application/octet-stream"
 _KEYS_AT_ONCE = 1000
+_MOST_LISTED = 1_000_000
+_LONGEST_LIST_S = 60.0
+"""Of a store that a flow named, which may go on for ever."""
 
 
 class S3Store:
@@ -143,11 +147,11 @@ class S3Store:
         found: dict[int, Part] = {}
         last, more = 0, True
         while more:
-            page = await self._ask(f"list the parts of {multipart.key}", partial(self._parts, multipart, last))
-            for each in page.get("Parts", ()):
-                found[each["PartNumber"]] = Part(each["PartNumber"], each["Size"], each["ETag"])
+            about = f"list the parts of {multipart.key}"
+            parts, is_truncated = await self._ask(about, partial(self._parts, multipart, last))
+            found |= parts
             # rclone begins a page with the part that the last one ended with.
-            more = page.get("IsTruncated", False) and max(found, default=0) > last
+            more = is_truncated and max(found, default=0) > last
             last = max(found, default=0)
         return [found[number] for number in sorted(found)]
 
@@ -171,14 +175,16 @@ class S3Store:
             await self._ask(f"delete {len(some)} objects", partial(self._delete, some))
 
     async def list(self, prefix: str) -> AsyncIterator[Head]:
-        token = ""
+        token, listed, began = "", 0, time.monotonic()
         while True:
-            page = await self._ask(f"list {prefix}", partial(self._page, prefix, token))
-            for entry in page.get("Contents", ()):
-                yield self._head_of(entry["Key"], entry["Size"], entry["ETag"], entry["LastModified"], "")
-            token = page.get("NextContinuationToken", "")
+            heads, token = await self._ask(f"list {prefix}", partial(self._page, prefix, token))
+            for head in heads:
+                yield head
             if not token:
                 return
+            listed += len(heads)
+            if self.foreign and (listed > _MOST_LISTED or time.monotonic() > began + _LONGEST_LIST_S):
+                raise unreachable(self.address, f"list {prefix}", "the list does not end")
 
     def watch(self) -> AsyncIterator[str] | None:
         return None
@@ -226,14 +232,17 @@ class S3Store:
         begun = client.create_multipart_upload(Bucket=self._bucket, Key=key, ContentType=content_type or _ANY_TYPE)
         return begun["UploadId"]
 
-    def _parts(self, multipart: Multipart, after: int, client: "S3Client") -> "ListPartsOutputTypeDef":
-        return client.list_parts(
+    def _parts(self, multipart: Multipart, after: int, client: "S3Client") -> tuple[dict[int, Part], bool]:
+        """Parts by number, and whether there are more."""
+        page = client.list_parts(
             Bucket=self._bucket,
             Key=multipart.key,
             UploadId=multipart.id,
             PartNumberMarker=after,
             MaxParts=self.parts_a_page,
         )
+        found = (Part(each["PartNumber"], each["Size"], each["ETag"]) for each in page.get("Parts", ()))
+        return {part.number: part for part in found}, page.get("IsTruncated", False)
 
     def _complete_multipart(self, multipart: Multipart, parts: Sequence[Part], _asking: "S3Client") -> Head:
         # Putting the parts together may take a server minutes, like a copy.
@@ -286,9 +295,15 @@ class S3Store:
             if failed.get("Code") != "NoSuchKey":
                 raise refusal(self.address, f"delete {failed.get('Key', '')}", HTTPStatus.OK, failed.get("Code", ""))
 
-    def _page(self, prefix: str, token: str, client: "S3Client") -> "ListObjectsV2OutputTypeDef":
+    def _page(self, prefix: str, token: str, client: "S3Client") -> tuple[Sequence[Head], str]:
+        """Objects, and the token for those after them, "" where there are none."""
         ask = partial(client.list_objects_v2, Bucket=self._bucket, Prefix=prefix, MaxKeys=self.keys_a_page)
-        return ask(ContinuationToken=token) if token else ask()
+        page = ask(ContinuationToken=token) if token else ask()
+        heads = [
+            self._head_of(entry["Key"], entry["Size"], entry["ETag"], entry["LastModified"], "")
+            for entry in page.get("Contents", ())
+        ]
+        return heads, page.get("NextContinuationToken", "")
 
     async def _written(self, key: str, about: str) -> Head:
         head = await self.head(key)

@@ -1,20 +1,22 @@
 """Stores that flows name: no connection is made to where the guard lets nobody, whoever asks, and whatever DNS says."""
 
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 
-from pupload.errors import Forbidden, PuploadError
+from pupload.errors import Forbidden, PuploadError, StoreUnavailable
 from pupload.stores.base import Store, StoreAddress
 from pupload.stores.minio import MinioStore
 from pupload.stores.s3 import S3Store
 from pupload.web.addresses import read_allowed
 from pupload.web.urls import check_store
-from tests.support.web_server import Reply, WebServer, a_web_server, redirect
+from tests.support.web_server import Answer, Reply, WebServer, a_web_server, endless, redirect
 
 Resolve = Callable[[str], list[str]]
 
@@ -186,3 +188,56 @@ async def test_a_store_of_the_configuration_is_trusted(inner: WebServer) -> None
     await store.check()
     await store.close()
     assert not store.foreign
+
+
+def a_page(keys: int) -> Reply:
+    """A page of a list that has another one behind it."""
+    entry = "<Key>a</Key><Size>1</Size><ETag>x</ETag><LastModified>2026-01-01T00:00:00Z</LastModified>"
+    token = "<IsTruncated>true</IsTruncated><NextContinuationToken>on</NextContinuationToken>"
+    return Reply(body=f"<ListBucketResult>{token}{f'<Contents>{entry}</Contents>' * keys}</ListBucketResult>".encode())
+
+
+async def listed(store: Store) -> list[str]:
+    return [head.key async for head in store.list("a")]
+
+
+def dripping(head: bytes) -> Answer:
+    """An answer that goes on after `head` a byte at a time."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(head)
+        while True:
+            handler.wfile.write(b"x")
+            time.sleep(0.01)
+
+    return answer
+
+
+HOSTILE: dict[str, tuple[Answer, Callable[[Store], object]]] = {
+    "a body without end": (endless(), listed),
+    "a list without end": (a_page(50), listed),
+    "a body that drips": (dripping(b"HTTP/1.1 200 OK\r\n\r\n"), listed),
+    "a head that drips": (dripping(b"HTTP/1.1 200 OK\r\nX-More: "), listed),
+    "no mark": (Reply(), lambda store: store.head("a")),
+    "no XML": (Reply(body=b"\xff<"), listed),
+    "a list of nothing that has a name": (
+        Reply(body=b"<ListBucketResult><Contents></Contents></ListBucketResult>"),
+        listed,
+    ),
+}
+
+
+@pytest.mark.parametrize("answer", HOSTILE)
+async def test_a_server_that_is_no_store_holds_up_nobody(
+    outer: WebServer, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    monkeypatch.setattr("pupload.stores.guarding.MOST_BYTES", 1_000_000)
+    monkeypatch.setattr("pupload.stores.guarding._PATIENCE", 0.03)
+    monkeypatch.setattr("pupload.stores.s3._MOST_LISTED", 500)
+    said, ask = HOSTILE[answer]
+    outer.on("/bucket", said)
+    outer.on("/bucket/a", said)
+    store = a_store(f"127.0.0.2:{outer.port}", "127.0.0.2")
+    with pytest.raises(StoreUnavailable):
+        await ask(store)  # type: ignore[misc]
+    await store.close()
