@@ -15,7 +15,7 @@ import asyncpg
 from pupload.controller.assignments import Assignments, TakenAttempt
 from pupload.controller.gathering import in_transactions
 from pupload.controller.ground import Ground
-from pupload.controller.leasing import Job, KnownWorker, Leasing, replaced
+from pupload.controller.leasing import Draining, Job, KnownWorker, Leasing, replaced
 from pupload.controller.picking import Room, pick
 from pupload.controller.secrets import token_digest
 from pupload.controller.signals import QUEUE, worker_topic
@@ -121,7 +121,7 @@ class Claims:
     async def fill(self, worker: KnownWorker, claim: Claim) -> list[Assignment]:
         """Up to `most` attempts that fit into what is free, without waiting.
 
-        Errors: Conflict when another instance of the worker has started.
+        Errors: Conflict when another instance of the worker has started; Draining.
         """
         taken = list[TakenAttempt]()
         try:
@@ -141,6 +141,8 @@ class Claims:
         """As `fill`, in an answer that says something else first, which no failure here may hide."""
         try:
             return await self.fill(worker, claim)
+        except Draining:
+            return []
         except PuploadError as error:
             _LOG.warning("no further work for worker %s: %s", worker.name, error)
             return []
@@ -150,7 +152,12 @@ class Claims:
         deadline = time.monotonic() + min(claim.wait_s, _LONGEST_HOLD_S)
         with self._signals.listen(QUEUE) as heard:
             while True:
-                assignments = await self.fill(worker, claim)
+                try:
+                    assignments = await self.fill(worker, claim)
+                except Draining:
+                    # Others may have looked while we held what was not for us.
+                    self._signals.call(QUEUE)
+                    return Claimed(assignments=[])
                 left_s = deadline - time.monotonic()
                 if assignments or left_s <= 0:
                     return Claimed(assignments=assignments)

@@ -63,6 +63,10 @@ class _Start:
         return Due(self.locked, self.plan, event)
 
 
+class Draining(Exception):
+    """Whoever claims takes no more work; the attempt stays for others."""
+
+
 class Leasing:
     """Begins attempts."""
 
@@ -72,7 +76,7 @@ class Leasing:
     async def begin(self, connection: Connection, jobs: Sequence[Job]) -> list[TakenAttempt | None]:
         """The attempt of each job, begun and leased; None where its run wants it no more, or not yet.
 
-        Errors: Conflict when another instance of one of the workers has started.
+        Errors: Conflict when another instance of one of the workers has started; Draining when one of them drains.
         """
         if not jobs:
             return []
@@ -136,8 +140,13 @@ class Leasing:
             [start.job.claim.images.get(start.node.image, "") for start in starts],
         )
         if len(rows) < len(starts):
-            raise replaced()
+            raise await self._refusal(connection, [start.job for start in starts])
         return {row["lease"]: row["exact"] for row in rows}
+
+    @staticmethod
+    async def _refusal(connection: Connection, jobs: Sequence[Job]) -> Exception:
+        ids, instances = [job.worker.id for job in jobs], [job.claim.instance for job in jobs]
+        return Draining() if await connection.fetchval(SQL["any_drains"], ids, instances) else replaced()
 
     async def _taken(self, connection: Connection, start: _Start, step: Step) -> TakenAttempt:
         begun = step.run.nodes[start.node.id]

@@ -95,7 +95,8 @@ FROM unnest($1::text[], $2::text[]) AS t(run_id, edge) WHERE (u.run_id, u.edge) 
 UPDATE uploads SET state = 'abandoned' WHERE run_id = ANY($1::text[]) AND state = 'awaiting';
 
 -- name: insert_attempts
--- An attempt is missing in the answer when its worker has a new instance or no token any more: it would lose it at once.
+-- An attempt is missing in the answer when its worker has a new instance or no token any more, and would lose it at
+-- once; or when it drains, and may have hung up on its last claim while we are at it.
 -- Else what its image means in the run, "" while that is open; `known` is what its worker knows of it, and the first counts.
 WITH wanted AS (
     SELECT * FROM unnest($2::text[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
@@ -104,7 +105,7 @@ WITH wanted AS (
 ), inserted AS (
     INSERT INTO attempts (run_id, node_id, attempt, state, lease, lease_until, worker_id, instance, tier)
     SELECT run_id, node_id, attempt, 'running', lease, now() + $1::interval, worker_id, w.instance, tier
-    FROM wanted JOIN workers w ON (w.id, w.instance) = (worker_id, wanted.instance) AND revoked_at IS NULL
+    FROM wanted JOIN workers w ON (w.id, w.instance) = (worker_id, wanted.instance) AND revoked_at IS NULL AND NOT draining
     RETURNING run_id, node_id, attempt, lease
 ), pinned AS (
     INSERT INTO run_images (run_id, image, exact)
@@ -333,7 +334,14 @@ SET instance = $2, version = $3, engine = $4, architecture = $5, capacity = $6, 
 WHERE id = $1;
 
 -- name: hear_worker
-UPDATE workers SET free = $3, draining = $4, seen_at = now() WHERE id = $1 AND instance = $2 RETURNING id;
+-- Who drains does so to its end, whichever beat of before comes late.
+UPDATE workers SET free = $3, draining = draining OR $4, seen_at = now() WHERE id = $1 AND instance = $2 RETURNING id;
+
+-- name: any_drains
+SELECT EXISTS (
+    SELECT FROM unnest($1::text[], $2::text[]) AS t(id, instance) JOIN workers USING (id, instance)
+    WHERE draining AND revoked_at IS NULL
+);
 
 -- name: list_workers
 SELECT w.id, w.name, w.version, w.engine, w.architecture, w.capacity, w.free, w.draining, w.seen_at,

@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 
 from pupload import queue
+from pupload.controller.leasing import KnownWorker
 from pupload.controller.picking import Room, pick
 from pupload.db.pool import Connection
 from pupload.errors import Conflict, StoreUnavailable
 from pupload.flow.plan import NodeID, Plan
-from pupload.protocol import Claim
+from pupload.protocol import Beat, Claim
 from pupload.queue import QueuedAttempt, next_due_s, take
 from pupload.stores.base import Store
 from pupload.tiers import TIERS
@@ -179,3 +180,40 @@ async def test_an_instance_that_was_replaced_while_it_waited_gets_nothing(desk: 
     assert refused.value.code == "REPLACED"
     assert await queued(desk) == ["run_1/a/1"]
     assert len(await desk.claim(worker, "new")) == 1
+
+
+async def drain(desk: Desk, worker: KnownWorker, *, drains: bool = True) -> None:
+    """The worker says that it takes no more, or says nothing of it."""
+    await desk.parts.claims.beat(worker, Beat(instance="one", attempts=[], free=ROOMY, draining=drains, wait_s=0))
+
+
+async def held(desk: Desk, worker: KnownWorker, instance: str = "one") -> list[str]:
+    """The nodes that the worker gets by a claim that waits."""
+    claim = Claim(instance=instance, free=ROOMY, most=1, wait_s=5)
+    return [each.ref.node_id for each in (await desk.parts.claims.claim(worker, claim)).assignments]
+
+
+async def test_a_worker_that_drains_gets_nothing_by_a_claim_of_before(desks: tuple[Desk, Desk]) -> None:
+    """It may have hung up when the answer comes."""
+    await desks[0].create("run_1", a_plan("a: -> x"))
+    draining, other = await desks[0].worker("one"), await desks[0].worker("two")
+    await drain(desks[1], draining)
+    await drain(desks[1], draining, drains=False)
+    assert await held(desks[0], draining) == []
+    assert await held(desks[0], other) == ["a"]
+
+
+async def test_a_worker_that_drains_keeps_nothing_from_those_that_claim_beside_it(desk: Desk) -> None:
+    await desk.create("run_1", a_plan("a: -> x", "b: -> y"))
+    draining, *others = [await desk.worker(name) for name in ("one", "two", "three")]
+    await drain(desk, draining)
+    given = await asyncio.gather(*(held(desk, each) for each in (draining, others[0], draining, others[1])))
+    assert sorted(given) == [[], [], ["a"], ["b"]]
+
+
+async def test_a_worker_that_starts_anew_after_its_drain_gets_work(desk: Desk) -> None:
+    await desk.create("run_1", a_plan("a: -> x"))
+    worker = await desk.worker("one")
+    await drain(desk, worker)
+    await desk.greet(worker, "two")
+    assert await held(desk, worker, "two") == ["a"]
