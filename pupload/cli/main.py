@@ -58,12 +58,15 @@ def worker(
 
 
 @app.command("webhook-secret")
-def webhook_secret(data: EmbeddedData = None) -> None:
+def webhook_secret(
+    data: EmbeddedData = None,
+    account: Annotated[str, typer.Option(help="Whose webhooks; unset: the operator's own.")] = "",
+) -> None:
     """Prints what receivers verify webhooks with, made at first; the newest first while one replaces another."""
     with reported():
         from pupload.cli.webhooks import show_secrets
 
-        show_secrets(data)
+        show_secrets(data, account)
 
 
 @app.command()

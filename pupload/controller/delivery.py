@@ -111,7 +111,7 @@ class Delivery:
     async def _send(self, row: asyncpg.Record) -> Outcome:
         body = await self._body(RunID(row["run_id"]), row["seq"])
         await reach("webhook.claimed")
-        headers = self._signer.headers(row["id"], datetime.now(UTC), body)
+        headers = self._signer.headers(row["id"], datetime.now(UTC), body, row["account"])
         try:
             return judged(await self._web.post(row["url"], body.encode(), headers), datetime.now(UTC))
         except PuploadError as error:

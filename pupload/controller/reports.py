@@ -106,14 +106,24 @@ class Reports:
     async def pin(self, pin: Pin) -> Pinned:
         """What the image means in the attempt's run: what this worker has found, unless another was first.
 
-        Errors: LostLease.
+        Errors: LostLease; InvalidRequest for an image of another node, which is not this worker's to tell.
         """
         async with self._database.connection() as connection:
+            await self._require_own_image(connection, pin)
             exact = await connection.fetchval(SQL["pin_image"], *_key(pin.ref), pin.image, pin.exact)
         if exact is None:
             raise _lost()
         await reach("image.pinned")
         return Pinned(exact=exact)
+
+    async def _require_own_image(self, connection: Connection, pin: Pin) -> None:
+        try:
+            plan = await self._service.plans.get(connection, RunID(pin.ref.run_id))
+            node = plan.nodes[NodeID(pin.ref.node_id)]
+        except (NotFound, KeyError) as error:
+            raise _lost() from error
+        if node.image != pin.image:
+            raise InvalidRequest(f"node {node.id!r} does not run image {pin.image[:200]!r}")
 
     async def _signed_get(self, sign: Sign, inputs: Mapping[Edge, Artifact], edge: str) -> SignedGet:
         artifact = inputs.get(Edge(edge))

@@ -5,6 +5,7 @@ Source: https://www.standardwebhooks.com, symmetric signatures (`v1`).
 
 import base64
 import binascii
+import hmac
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -23,16 +24,29 @@ class Signer:
     """Signs with every secret that is in use: while one is replaced, receivers may know either."""
 
     def __init__(self, secrets_in_use: Sequence[str]) -> None:
-        self._webhooks = [Webhook(secret) for secret in secrets_in_use]
+        self._secrets = tuple(secrets_in_use)
 
-    def headers(self, delivery: str, at: datetime, body: str) -> Mapping[str, str]:
-        """The headers that go with the body; `delivery` is the same in every try."""
+    def headers(self, delivery: str, at: datetime, body: str, account: str = "") -> Mapping[str, str]:
+        """The headers that go with a body of the account's; `delivery` is the same in every try."""
+        webhooks = [Webhook(secret_of(secret, account)) for secret in self._secrets]
         return {
             "Content-Type": "application/json",
             "webhook-id": delivery,
             "webhook-timestamp": str(int(at.timestamp())),
-            "webhook-signature": " ".join(webhook.sign(delivery, at, body) for webhook in self._webhooks),
+            "webhook-signature": " ".join(webhook.sign(delivery, at, body) for webhook in webhooks),
         }
+
+
+def secret_of(secret: str, account: str) -> str:
+    """What signs the webhooks of the account: the receivers of one must not be able to sign for another's.
+
+    >>> secret_of("whsec_" + "a" * 32, "acc_1")
+    'whsec_H9q2pW8n/Uof1Nai2zFq+2qjCqDcd7sv4aG4YUCh7CI='
+    """
+    if not account:
+        return secret
+    own = hmac.digest(base64.b64decode(secret.removeprefix(_PREFIX)), f"webhooks of {account}".encode(), "sha256")
+    return _PREFIX + base64.b64encode(own).decode()
 
 
 def signing_secrets(config: ControllerConfig) -> list[str]:

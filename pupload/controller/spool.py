@@ -1,17 +1,21 @@
 """Bytes of unknown length on their way to a store: in a file without a name, gone with whoever holds it."""
 
 import asyncio
+import os
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import IO
 
-from pupload.errors import TooLarge
+from pupload.errors import TooLarge, Unavailable
 from pupload.flow.digest import Digest
 from pupload.units import format_size
 
 _PIECE_BYTES = 1024 * 1024
+KEPT_FREE = 0.05
+"""Of the disk: others need it, the database among them, and how much will come nobody has said."""
+_FULL = "the server's disk has no room for what comes without a Content-Length; send one, or come again"
 
 
 @dataclass(slots=True)
@@ -24,7 +28,7 @@ class Spool:
     async def fill(self, pieces: AsyncIterator[bytes], limit_bytes: int) -> None:
         """Take all of it.
 
-        Errors: TooLarge; what `pieces` raises.
+        Errors: TooLarge; Unavailable where the disk has no room; what `pieces` raises.
         """
         async for piece in pieces:
             await asyncio.to_thread(self._take, piece)
@@ -32,7 +36,13 @@ class Spool:
                 raise TooLarge(f"the file is larger than {format_size(limit_bytes)}")
 
     def _take(self, piece: bytes) -> None:
-        self._file.write(piece)
+        disk = os.fstatvfs(self._file.fileno())
+        if disk.f_bavail * disk.f_frsize < KEPT_FREE * disk.f_blocks * disk.f_frsize:
+            raise Unavailable(_FULL, code="NO_DISK_SPACE")
+        try:
+            self._file.write(piece)
+        except OSError as error:
+            raise Unavailable(_FULL, code="NO_DISK_SPACE") from error
         self.digest.take(piece)
 
     async def pieces(self) -> AsyncIterator[bytes]:

@@ -17,7 +17,7 @@ WHERE id IN (
     SELECT id FROM webhooks WHERE state = 'pending' AND next_at <= now()
     ORDER BY next_at FOR UPDATE SKIP LOCKED LIMIT $1
 )
-RETURNING id, run_id, seq, url, tries;
+RETURNING id, run_id, seq, url, tries, (SELECT account FROM runs WHERE runs.id = run_id) AS account;
 
 -- name: record_try
 -- $3: it arrived. $4: it never will. Otherwise it is tried again after $5, unless that is too late. A claim that was

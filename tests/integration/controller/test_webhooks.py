@@ -12,7 +12,8 @@ import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from pupload.config import ControllerConfig
-from pupload.controller.signing import signing_secrets
+from pupload.controller.keys import add_key
+from pupload.controller.signing import secret_of, signing_secrets
 from pupload.stores.base import Store
 from tests.support.controller import REFERENCE, ControllerUnderTest, a_controller
 from tests.support.until import until_found
@@ -81,6 +82,29 @@ async def test_the_end_of_a_run_is_told_signed_and_without_urls(
     assert (seen.headers["content-type"], seen.method) == ("application/json", "POST")
     with pytest.raises(WebhookVerificationError):
         Webhook(OLD).verify(seen.body.replace(b"COMPLETE", b"ERROR"), dict(seen.headers))
+
+
+async def test_the_receivers_of_one_account_cannot_sign_for_another_s(
+    controller: ControllerUnderTest, receiver: WebServer
+) -> None:
+    async with controller.running.parts.service.database.connection() as connection:
+        key, account = await add_key(connection, "mine")
+    headers = {"X-API-Key": key}
+    await until_found(lambda: _asks_for_keys(controller))
+    wish = {**REFERENCE, "CallbackURL": url_of(receiver, Reply())}
+    run = await controller.post("/api/v1/runs", wish, expect=202, headers=headers)
+    await controller.post(f"/api/v1/runs/{run['ID']}/cancel", headers=headers)
+    (seen,) = await asked(receiver)
+    for secret in (OLD, NEW):
+        assert Webhook(secret_of(secret, account)).verify(seen.body, dict(seen.headers))["RunID"] == run["ID"]
+        for foreign in (secret, secret_of(secret, "acc_other")):
+            with pytest.raises(WebhookVerificationError):
+                Webhook(foreign).verify(seen.body, dict(seen.headers))
+
+
+async def _asks_for_keys(controller: ControllerUnderTest) -> bool:
+    async with controller.http.get(f"{controller.url}/api/v1/runs") as response:
+        return response.status == 401
 
 
 async def all_events(controller: ControllerUnderTest, run_id: str) -> list[Any]:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pupload.errors import LostLease
+from pupload.errors import InvalidRequest, LostLease
 from pupload.flow.plan import Reason
 from pupload.protocol import Assignment, AttemptRef, Claim, Finish, Outcome, Pin
 from tests.support.parts import ROOMY, Desk
@@ -64,3 +64,12 @@ async def test_nobody_without_the_lease_settles_anything(desk: Desk) -> None:
     with pytest.raises(LostLease):
         await pin(desk, held.model_copy(update={"lease": "another"}), TWO)
     assert await pin(desk, held, ONE) == ONE
+
+
+async def test_a_worker_says_nothing_of_images_that_it_does_not_run(desk: Desk) -> None:
+    await desk.create("run_1", a_plan("a: -> x"))
+    held = (await claim(desk, "one")).ref
+    with pytest.raises(InvalidRequest):
+        await desk.parts.reports.pin(Pin(ref=held, image="another/node:1", exact=TWO))
+    async with desk.database.connection() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM run_images") == 0
