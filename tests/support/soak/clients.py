@@ -62,9 +62,13 @@ class Load:
         self.ground.receiver.on(_HOOK, self._receiver(random.Random(seed)))
         Client(self, random.Random(seed)).publish()
         for number in range(clients):
-            client = Client(self, random.Random(seed * 1000 + number), pause_s)
-            self._threads.append(threading.Thread(target=client.work, name=f"client {number}", daemon=True))
-            self._threads[-1].start()
+            self.begin(f"client {number}", Client(self, random.Random(seed * 1000 + number), pause_s).work)
+
+    def begin(self, name: str, work: Callable[..., None], *arguments: object) -> None:
+        """Work on a thread of its own, which `finish` waits for."""
+        thread = threading.Thread(target=work, args=arguments, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     @staticmethod
     def _receiver(chance: random.Random) -> Callable[[BaseHTTPRequestHandler], None]:
@@ -159,9 +163,7 @@ class Client:
             again = self._posted(path, body, key)
             assert again["ID"] == run["ID"], f"one key made {run['ID']} and {again['ID']}"
         if self.chance.random() < 0.7:
-            listener = threading.Thread(target=self._listen, args=[run["ID"], self.chance.random()], daemon=True)
-            listener.start()
-            self.load._threads.append(listener)
+            self.load.begin("listener", self._listen, run["ID"], self.chance.random())
         return run
 
     def _post_and_hang_up(self, path: str, body: Json, key: str) -> None:

@@ -129,14 +129,19 @@ def roll(ground: Ground, seconds: float, say: Callable[[str], None]) -> list[Str
             at_s, started = time.monotonic() - began, time.time()
             if at_s > seconds:
                 return done
-            before = _starts(ground, name)
-            with ground.struck(name):
-                drain(ground, name)
-            eventually(lambda name=name, before=before: _starts(ground, name) > before, f"{name} is not at work")
+            _restart(ground, name)
             took_s = time.time() - started
             say(f"{at_s:6.1f} s  {name} restarted in {took_s:.1f} s")
             done.append(Struck(Strike(round(at_s, 1), "restarted", name, round(took_s, 1)), started, time.time()))
             time.sleep(_PAUSE_S)
+
+
+def _restart(ground: Ground, name: str) -> None:
+    """Returns when the process is ready for work again."""
+    before = _starts(ground, name)
+    with ground.struck(name):
+        drain(ground, name)
+    eventually(lambda: _starts(ground, name) > before, f"{name} is not at work")
 
 
 def _starts(ground: Ground, name: str) -> int:

@@ -10,9 +10,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -232,9 +233,11 @@ class Ground:
             await store.close()
 
 
-def eventually(holds: object, otherwise: str, within_s: float = READY_S) -> None:
-    """Returns when `holds()` is true."""
-    assert callable(holds)
+def eventually(holds: Callable[[], bool], otherwise: str, within_s: float = READY_S) -> None:
+    """Returns when it holds.
+
+    Errors: TimeoutError saying `otherwise`.
+    """
     deadline = time.monotonic() + within_s
     while not holds():
         if time.monotonic() > deadline:
@@ -260,7 +263,7 @@ def a_ground(workers: Sequence[str], controllers: Sequence[str], settings: Mappi
         stack.callback(_end, ground)
         for name in controllers:
             url = fleet.add_controller(name, **_failpoints(ground, name))
-            eventually(lambda url=url: ground.is_ready(url), f"{name} is not ready:\n{fleet.log}")
+            eventually(partial(ground.is_ready, url), f"{name} is not ready:\n{fleet.log}")
         ground.key = _new_key(fleet)
         for number, name in enumerate(workers):
             _add_worker(ground, stack, name, 2 + number)

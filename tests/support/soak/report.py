@@ -4,11 +4,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pupload.flow.plan import Reason
+from pupload.run.retry import INFRASTRUCTURE
 from tests.support.processes import Footprint
 from tests.support.soak.schedule import Struck
-
-CHARGED = {"exit", "oom", "timeout", "transfer", "image", "type", "policy"}
-"""Reasons that a user's budget pays for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +50,22 @@ def percentile(values: Sequence[float], percent: int) -> float:
 
 
 def charges(attempts: Mapping[tuple[str, str], int]) -> dict[str, int]:
-    """How many attempts ended well, were charged to the user, to the infrastructure, or to nobody.
+    """How many attempts that did not succeed were charged to the user, to the infrastructure, or to nobody.
 
     >>> charges({("succeeded", ""): 3, ("failed", "exit"): 1, ("lost", "lost"): 2, ("released", ""): 1})
-    {'succeeded': 3, 'the user': 1, 'the infrastructure': 2, 'nobody': 1}
+    {'the user': 1, 'the infrastructure': 2, 'nobody': 1}
     """
-    paid = dict.fromkeys(("succeeded", "the user", "the infrastructure", "nobody"), 0)
+    paid = dict.fromkeys(("the user", "the infrastructure", "nobody"), 0)
     for (state, reason), count in attempts.items():
-        paid[_payer(state, reason)] += count
+        if state != "succeeded":
+            paid[_payer(state, reason)] += count
     return paid
 
 
 def _payer(state: str, reason: str) -> str:
-    if state == "succeeded":
-        return "succeeded"
-    if state == "lost" or reason in {"infra", "lost"}:
+    if reason in INFRASTRUCTURE:
         return "the infrastructure"
-    return "the user" if reason in CHARGED else "nobody"
+    return "the user" if state == "failed" and reason != Reason.CANCELLED else "nobody"
 
 
 def parted(runs: Sequence[Ended], struck: Sequence[Struck]) -> tuple[list[float], list[float]]:
