@@ -142,7 +142,7 @@ async def test_a_restart_of_the_server_loses_nothing(
 
 
 async def test_hints_come_again_after_their_connection_was_ended(dsn: str, store: Store, tmp_path: Path) -> None:
-    async with a_controller(dsn, store, tmp_path):
+    async with a_controller(dsn, store, tmp_path, notifications=True):
         connection = await asyncpg.connect(dsn)
         try:
             first = await listening(connection)

@@ -132,7 +132,7 @@ async def test_a_listening_session_that_falls_silent_is_noticed_and_nobody_waits
     monkeypatch.setattr(signals, "_QUIET_POLL_S", 0.5)
     async with (
         DatabaseProxy(tmp_path, database_dsn) as proxy,
-        a_controller(proxy.dsn, store, tmp_path) as controller,
+        a_controller(proxy.dsn, store, tmp_path, notifications=True) as controller,
     ):
         direct = await asyncpg.connect(database_dsn)
         try:

@@ -77,7 +77,7 @@ async def test_a_session_that_falls_silent_while_it_listens_makes_all_others_ane
     monkeypatch.setattr(pool, "_SILENT_S", 0.2)
     monkeypatch.setattr(signals, "_PROBE_S", 0.3)
     # The looks alone have all of so few in use, long before that.
-    async with a_scene(database_dsn, store, tmp_path, database_pool=2) as scene:
+    async with a_scene(database_dsn, store, tmp_path, notifications=True, database_pool=2) as scene:
         assert scene.proxy.silence("pupload") == 2
         assert scene.proxy.silence("pupload-listen") == 1
         async with asyncio.timeout(30):
