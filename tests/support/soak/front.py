@@ -52,7 +52,8 @@ class Front:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         back: asyncio.StreamWriter | None = None
-        with contextlib.suppress(OSError, TimeoutError):
+        # Streams of Python 3.11 make noise about a connection whose task was cancelled, as ours are in the end.
+        with contextlib.suppress(OSError, TimeoutError, asyncio.CancelledError):
             there, back = await self._connected()
             await asyncio.gather(self._ask(reader, back, writer), self._answer(there, writer))
         for each in (writer, back):
