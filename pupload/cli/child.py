@@ -1,7 +1,12 @@
-"""The worker of `pup dev`: a process of its own, tied to ours, started anew when it dies."""
+"""The worker of `pup dev`: a process of its own, tied to ours, started anew when it dies.
+
+It begins while its controller does, and loads; whom to serve it is told as soon as that is known.
+"""
 
 import asyncio
+import contextlib
 import hashlib
+import json
 import logging
 import os
 import sys
@@ -19,21 +24,28 @@ _STEADY_S = 60.0
 class WorkerChild:
     """One `pup worker`."""
 
-    def __init__(self, url: str, token: str, data_dir: Path, *, verbose: bool) -> None:
-        self._arguments = ["-m", "pupload.cli.main", "worker", *([] if verbose else ["--quiet"])]
-        self._env = worker_environment(dict(os.environ), url, token, data_dir)
+    def __init__(self, data_dir: Path, *, verbose: bool) -> None:
+        quiet = [] if verbose else ["--quiet"]
+        self._arguments = ["-m", "pupload.cli.main", "worker", "--settings-on-stdin", *quiet]
+        self._env = worker_environment(dict(os.environ), data_dir)
+        self._settings: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._child: asyncio.subprocess.Process | None = None
         self._keeping: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """From now on the worker runs, until `stop`."""
+        """From now on the worker runs, until `stop`; it claims nothing before `serve`."""
         self._keeping = asyncio.create_task(self._keep_up(), name="worker")
+
+    def serve(self, url: str, token: str) -> None:
+        """Have it serve the controller at `url`, which knows the token."""
+        settings = {"PUPLOAD_CONTROLLER_URL": url, "PUPLOAD_WORKER_TOKEN": token}
+        self._settings.set_result(json.dumps(settings).encode() + b"\n")
 
     async def _keep_up(self) -> None:
         pause_s, loop = _FIRST_PAUSE_S, asyncio.get_running_loop()
         while True:
             began = loop.time()
-            code = await (await self._launch()).wait()
+            code = await self._ended(await self._launch())
             if loop.time() - began > _STEADY_S:
                 pause_s = _FIRST_PAUSE_S
             _LOG.warning("the worker ended (%s); starting it again in %g s", code, pause_s)
@@ -44,10 +56,25 @@ class WorkerChild:
         self._child = await asyncio.create_subprocess_exec(
             sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), sys.executable, *self._arguments,
             env=self._env,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for us: the worker is asked to stop while its controller still answers
         )  # fmt: skip
         return self._child
+
+    async def _ended(self, child: asyncio.subprocess.Process) -> int:
+        telling = asyncio.create_task(self._tell(child))
+        try:
+            return await child.wait()
+        finally:
+            telling.cancel()
+
+    async def _tell(self, child: asyncio.subprocess.Process) -> None:
+        assert child.stdin is not None
+        child.stdin.write(await asyncio.shield(self._settings))
+        # One that has ended already is started again, and told again.
+        with contextlib.suppress(ConnectionError):
+            await child.stdin.drain()
+        child.stdin.close()
 
     async def stop(self) -> None:
         """Returns when the worker is gone: asked to drain, then told to let go at once, then killed."""
@@ -85,15 +112,13 @@ def worker_name(data_dir: Path) -> str:
     return f"local-{hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]}"
 
 
-def worker_environment(ours: dict[str, str], url: str, token: str, data_dir: Path) -> dict[str, str]:
-    """The environment of the worker: ours, but with its own controller, token and place.
+def worker_environment(ours: dict[str, str], data_dir: Path) -> dict[str, str]:
+    """The environment of the worker: ours, but with its own name and place.
 
     The configuration file is the controller's and holds settings that no worker knows.
     """
     kept = {name: value for name, value in ours.items() if name != "PUPLOAD_CONFIG"}
     return kept | {
-        "PUPLOAD_CONTROLLER_URL": url,
-        "PUPLOAD_WORKER_TOKEN": token,
         "PUPLOAD_WORKER_NAME": worker_name(data_dir),
         "PUPLOAD_WORK_DIR": str(data_dir.resolve() / "work"),
     }

@@ -67,23 +67,31 @@ async def _run(config: ControllerConfig, *, verbose: bool) -> None:
 @asynccontextmanager
 async def _everything(config: ControllerConfig, *, verbose: bool) -> AsyncIterator[list[str]]:
     """All parts running. Shape: the lines that say so."""
+    worker = WorkerChild(config.data_dir, verbose=verbose)
     engine = asyncio.create_task(_engine())
+    starting = asyncio.create_task(_start_on_engine(worker, engine))
     loading = asyncio.create_task(asyncio.to_thread(_load_controller))
-    async with backing(config) as ground:
-        await loading
-        from pupload.controller.app import running_controller
+    try:
+        async with backing(config) as ground:
+            await loading
+            from pupload.controller.app import running_controller
 
-        async with running_controller(config, dsn=ground.dsn, stores=ground.stores) as controller:
-            token = await controller.add_worker(worker_name(config.data_dir))
-            worker = WorkerChild(controller.url, token, config.data_dir, verbose=verbose)
-            version = await engine
-            starting = asyncio.create_task(_start_on_engine(worker, version))
-            try:
-                advice = await controller.parts.keys.advice()
-                yield _ready_lines(controller.url, config.data_dir, version, advice)
-            finally:
-                starting.cancel()
-                await worker.stop()
+            async with running_controller(config, dsn=ground.dsn, stores=ground.stores) as controller:
+                worker.serve(controller.url, await controller.add_worker(worker_name(config.data_dir)))
+                try:
+                    advice = await controller.parts.keys.advice()
+                    yield _ready_lines(controller.url, config.data_dir, await engine, advice)
+                finally:
+                    await _end(worker, starting)
+    finally:
+        await _end(worker, starting)
+
+
+async def _end(worker: WorkerChild, starting: "asyncio.Task[None]") -> None:
+    """The worker is gone afterwards, and is not started any more; a second call changes nothing."""
+    starting.cancel()
+    await asyncio.wait({starting})
+    await worker.stop()
 
 
 def _load_controller() -> None:
@@ -91,9 +99,9 @@ def _load_controller() -> None:
     import pupload.controller.app  # noqa: F401
 
 
-async def _start_on_engine(worker: WorkerChild, version: str) -> None:
+async def _start_on_engine(worker: WorkerChild, engine: "asyncio.Task[str]") -> None:
     """Start the worker, now or as soon as there is an engine for it."""
-    if not version:
+    if not await asyncio.shield(engine):
         while not (version := await _engine()):  # noqa: ASYNC110 - an engine that starts gives no sign
             await asyncio.sleep(_ENGINE_LOOK_S)
         print(f"engine Docker {version} answers now", flush=True)  # noqa: T201

@@ -48,13 +48,15 @@ def controller() -> None:
 
 @app.command()
 def worker(
-    *, quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings and errors only.")] = False
+    *,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings and errors only.")] = False,
+    settings_on_stdin: Annotated[bool, typer.Option("--settings-on-stdin", hidden=True)] = False,
 ) -> None:
     """Runs a worker on this machine's Docker engine. Its settings come as those of the controller do."""
     with reported():
         from pupload.cli.servers import serve_worker
 
-        serve_worker(quiet=quiet)
+        serve_worker(quiet=quiet, settings_on_stdin=settings_on_stdin)
 
 
 @app.command("webhook-secret")

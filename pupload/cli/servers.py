@@ -3,6 +3,8 @@
 import asyncio
 import json
 import logging
+import os
+import sys
 from contextlib import ExitStack
 
 from pupload.cli.folder import held
@@ -49,13 +51,16 @@ async def _controller(config: ControllerConfig) -> None:
             _LOG.warning("stopped at once")
 
 
-def serve_worker(*, quiet: bool) -> None:
+def serve_worker(*, quiet: bool, settings_on_stdin: bool) -> None:
     """Returns when told to stop and drained.
 
+    Settings that are not known yet come in one line of standard input: by then all is loaded.
     Errors: InvalidConfig with every problem; EngineUnavailable where no engine answers.
     """
     from pupload.worker.app import run_worker
 
+    if settings_on_stdin:
+        os.environ |= json.loads(sys.stdin.readline() or "{}")
     config = read_config(WorkerConfig)
     arm_by_environment()
     start_logging(logging.WARNING if quiet else logging.INFO)

@@ -73,6 +73,7 @@ def test_children_die_with_their_parent_and_the_database_is_taken_over_and_stopp
 
 async def test_a_worker_that_dies_is_started_again(place: Path) -> None:
     with a_system(place / "data") as system:
+        await until(lambda: live_workers(system) == 1)
         first = await a_worker_but(system, None)
         os.kill(first, signal.SIGKILL)
         await a_worker_but(system, first)
