@@ -64,7 +64,7 @@ POINTS = {
     "container.starting": "the container's output is listened to; it is not started",
     "container.started": "the container runs",
     "attempt.exited": "the program has ended",
-    "outputs.checked": "the outputs are checked and hashed",
+    "outputs.checked": "the outputs are checked, and nothing of them is stored",
     "output.stored": "an output is in the store, at the attempt's own key",
     "attempt.killing": "the program is about to be told to end",
     "finish.sending": "the controller is about to hear of the attempt's end",
