@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pupload.cli.backing import backing
 from pupload.cli.child import WorkerChild, worker_name
+from pupload.cli.collecting import collect_seldom
 from pupload.cli.exits import Occupied
 from pupload.cli.folder import held
 from pupload.cli.stopping import told_to_stop
@@ -80,6 +81,7 @@ async def _everything(config: ControllerConfig, *, verbose: bool) -> AsyncIterat
                 worker.serve(controller.url, await controller.add_worker(worker_name(config.data_dir)))
                 try:
                     advice = await controller.parts.keys.advice()
+                    collect_seldom()
                     yield _ready_lines(controller.url, config.data_dir, await engine, advice)
                 finally:
                     await _end(worker, starting)

@@ -7,6 +7,7 @@ import os
 import sys
 from contextlib import ExitStack
 
+from pupload.cli.collecting import collect_seldom
 from pupload.cli.folder import held
 from pupload.cli.stopping import told_to_stop
 from pupload.config import ControllerConfig, WorkerConfig, read_config
@@ -43,6 +44,7 @@ async def _controller(config: ControllerConfig) -> None:
                 backing(config) as ground,
                 running_controller(config, dsn=ground.dsn, stores=ground.stores) as controller,
             ):
+                collect_seldom()
                 _LOG.info("listening on %s", controller.url)
                 if advice := await controller.parts.keys.advice():
                     _LOG.warning("%s", advice)

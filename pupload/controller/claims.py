@@ -13,7 +13,7 @@ from random import random
 import asyncpg
 
 from pupload.controller.assignments import Assignments, TakenAttempt
-from pupload.controller.gathering import in_transactions
+from pupload.controller.gathering import AT_ONCE, Gathering, in_transactions
 from pupload.controller.ground import Ground
 from pupload.controller.leasing import Draining, Job, KnownWorker, Leasing, replaced
 from pupload.controller.picking import Room, pick
@@ -44,6 +44,8 @@ _LOG = logging.getLogger(__name__)
 _LONGEST_HOLD_S = 30.0
 _JUST_AFTER_S = 0.005
 _KNOWN_S = 2.0
+_WAITING = 10_000
+"""Wishes in one turn: whoever waits is woken by every new attempt, and most of them find nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ class _Wish:
 
 @dataclass(slots=True)
 class _Given:
-    """What it gets. `again`: some of what was found in the queue had moved on, so a further look may bring more."""
+    """What it gets. `again`: a further look may bring more, since some of what was found had moved on, or was too much
+    for one turn."""
 
     taken: list[TakenAttempt]
     again: bool = False
@@ -75,7 +78,8 @@ class Claims:
         )
         self._assignments = Assignments(ground)
         self._leasing = Leasing(ground)
-        self._giving = in_transactions(ground.database, self._give, ground.service.lane)
+        self._giving = in_transactions(ground.database, self._give, ground.service.lane, _WAITING)
+        self._asking_when = Gathering(self._next_due, self._next_due, asyncio.Lock(), _WAITING)
         self._known: dict[bytes, tuple[float, KnownWorker]] = {}
 
     @property
@@ -161,12 +165,13 @@ class Claims:
                 left_s = deadline - time.monotonic()
                 if assignments or left_s <= 0:
                     return Claimed(assignments=assignments)
-                await self._signals.wait(heard, min(left_s, await self._next_due_s()))
+                await self._signals.wait(heard, min(left_s, await self._asking_when.ask(worker)))
 
-    async def _next_due_s(self) -> float:
+    async def _next_due(self, asking: Sequence[KnownWorker]) -> list[float]:
+        """Seconds until the next delayed attempt may be taken, told to all."""
         async with self._database.connection() as connection:
             due_s = await next_due_s(connection, self._tiers)
-        return _LONGEST_HOLD_S if due_s is None else due_s + _JUST_AFTER_S
+        return [_LONGEST_HOLD_S if due_s is None else due_s + _JUST_AFTER_S for _ in asking]
 
     async def _take(self, worker: KnownWorker, claim: Claim, taken: list[TakenAttempt]) -> None:
         """Add to `taken` what the worker gets; what is there is the worker's, also when this is cut off."""
@@ -180,12 +185,12 @@ class Claims:
 
     async def _give(self, connection: Connection, wishes: Sequence[_Wish]) -> list[_Given]:
         """What each gets of the queue; jobs of nodes that have moved on are dropped on the way."""
-        picked = await pick(connection, self._tiers, [wish.room for wish in wishes])
+        picked = await pick(connection, self._tiers, [wish.room for wish in wishes], AT_ONCE)
         jobs = [Job(queued, wishes[place].worker, wishes[place].claim) for place, queued in picked]
         begun = await self._leasing.begin(connection, jobs)
         if any(begun):
             await reach("claim.before_commit")
-        given = [_Given([]) for _ in wishes]
+        given = [_Given([], again=len(picked) == AT_ONCE) for _ in wishes]
         for (place, _), one in zip(picked, begun, strict=True):
             if one is None:
                 given[place].again = True

@@ -15,7 +15,8 @@ from pupload.errors import DatabaseUnavailable
 T = TypeVar("T")
 R = TypeVar("R")
 
-_MOST = 32
+AT_ONCE = 32
+"""More in one turn would cost little less each, and keep everybody else from their turn for longer."""
 
 Work = Callable[[Sequence[T]], Awaitable[Sequence[R | Exception]]]
 """What is to be done, each with a result or an error of its own."""
@@ -28,8 +29,8 @@ class Gathering(Generic[T, R]):
     the other.
     """
 
-    def __init__(self, together: Work[T, R], apart: Work[T, R], lane: asyncio.Lock) -> None:
-        self._work, self._work_apart, self._lane = together, apart, lane
+    def __init__(self, together: Work[T, R], apart: Work[T, R], lane: asyncio.Lock, most: int = AT_ONCE) -> None:
+        self._work, self._work_apart, self._lane, self._most = together, apart, lane, most
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._turns: asyncio.Task[None] | None = None
         self._apart: set[asyncio.Task[None]] = set()
@@ -49,7 +50,7 @@ class Gathering(Generic[T, R]):
         try:
             while self._waiting:
                 async with self._lane:
-                    turn = [self._waiting.popleft() for _ in range(min(_MOST, len(self._waiting)))]
+                    turn = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
                     await self._together(turn)
         finally:
             self._turns = None
@@ -89,12 +90,14 @@ def in_transactions(
     database: Database,
     work: Callable[[Connection, Sequence[T]], Awaitable[Sequence[R | Exception]]],
     lane: asyncio.Lock,
+    most: int = AT_ONCE,
 ) -> Gathering[T, R]:
     """Several in one transaction, which waits for nobody; apart, in transactions as patient as any."""
     return Gathering(
         lambda wishes: database.quickly(lambda connection: work(connection, wishes)),
         lambda wishes: database.transact(lambda connection: work(connection, wishes)),
         lane,
+        most,
     )
 
 

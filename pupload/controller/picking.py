@@ -26,13 +26,13 @@ class Room:
 
 
 async def pick(
-    connection: Connection, tiers: Mapping[str, Tier], rooms: Sequence[Room]
+    connection: Connection, tiers: Mapping[str, Tier], rooms: Sequence[Room], at_once: int
 ) -> list[tuple[int, QueuedAttempt]]:
-    """Attempts out of the queue, the oldest first, each with the place in `rooms` of whoever gets it."""
+    """Up to `at_once` attempts out of the queue, the oldest first, each with the place in `rooms` that gets it."""
     rooms, tiers = list(rooms), dict(tiers)
     picked: list[tuple[int, QueuedAttempt]] = []
-    while fitting := [name for name, tier in tiers.items() if any(room.has(tier) for room in rooms)]:
-        most = sum(room.most for room in rooms)
+    while fitting := _fitting(tiers, rooms):
+        most = min(sum(room.most for room in rooms), at_once - len(picked))
         due = await due_tiers(connection, fitting, most)
         allotted = allot([tiers[name] for name in due], rooms)
         wanted = Counter(tier.name for tier, _ in allotted)
@@ -45,9 +45,15 @@ async def pick(
                 rooms[place] = rooms[place].less(tier)
         for name in contested:
             del tiers[name]
-        if len(due) < most and not contested:
+        if len(picked) == at_once or (len(due) < most and not contested):
             break
     return picked
+
+
+def _fitting(tiers: Mapping[str, Tier], rooms: Sequence[Room]) -> list[str]:
+    """The tiers that somebody has room for; of a thousand workers most have the same."""
+    kinds = {Room(room.free, 1) for room in rooms if room.most}
+    return [name for name, tier in tiers.items() if any(room.has(tier) for room in kinds)]
 
 
 def allot(waiting: Sequence[Tier], rooms: Sequence[Room]) -> list[tuple[Tier, int]]:

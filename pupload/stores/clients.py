@@ -3,12 +3,17 @@
 import base64
 import hashlib
 import threading
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
 
 import boto3
 import botocore.session
+from botocore.auth import S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 
 from pupload.stores.base import StoreAddress
 from pupload.stores.guarding import guard_client
@@ -30,6 +35,7 @@ class Clients:
 
     def __init__(self, address: StoreAddress) -> None:
         self._address = address
+        self._credentials = Credentials(address.access_key, address.secret_key)
         self._made: dict[str, S3Client] = {}
 
     def asking(self) -> "S3Client":
@@ -44,6 +50,21 @@ class Clients:
         """The client that signs for the public endpoint where there is one, else for the endpoint."""
         outside = self._address.public_endpoint
         return self._client("public", outside, _READ_S) if public and outside else self.asking()
+
+    def signed_get(self, key: str, query: Mapping[str, str], expires_s: int, *, public: bool) -> str:
+        """A URL that whoever has it may read the object with.
+
+        What a client's `generate_presigned_url` makes for path style, in a quarter of its time: each input of each
+        attempt has one. Source: AWS Signature Version 4, query parameters.
+        """
+        address = self._address
+        endpoint = (address.public_endpoint if public else "") or address.endpoint
+        path = quote(f"{address.bucket}/{key}", safe="/~")
+        url = f"{endpoint_url(endpoint, secure=address.secure)}/{path}"
+        request = AWSRequest("GET", f"{url}?{urlencode(query, quote_via=quote)}" if query else url)
+        signer = S3SigV4QueryAuth(self._credentials, "s3", address.location, expires=expires_s)
+        signer.add_auth(request)
+        return str(request.url)
 
     def warm(self) -> None:
         """Makes what signing needs, so that no signature waits for it."""

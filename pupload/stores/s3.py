@@ -78,12 +78,8 @@ class S3Store:
         return await self._ask(f"look at {key}", partial(self._head, key))
 
     def sign_get(self, key: str, expires_s: float, *, public: bool, download_name: str = "") -> str:
-        params = {"Bucket": self._bucket, "Key": key}
-        if download_name:
-            params["ResponseContentDisposition"] = attachment(download_name)
-        return self._clients.signing(public=public).generate_presigned_url(
-            "get_object", Params=params, ExpiresIn=_whole_seconds(expires_s)
-        )
+        told = {"response-content-disposition": attachment(download_name)} if download_name else {}
+        return self._clients.signed_get(key, told, _whole_seconds(expires_s), public=public)
 
     def sign_put(
         self,

@@ -35,7 +35,7 @@ async def queued(desk: Desk) -> list[str]:
 
 async def oldest(connection: Connection) -> QueuedAttempt | None:
     """What a claim for all tiers takes."""
-    picked = await pick(connection, TIERS, [Room(ROOMY, 1)])
+    picked = await pick(connection, TIERS, [Room(ROOMY, 1)], 1)
     return picked[0][1] if picked else None
 
 
