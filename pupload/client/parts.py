@@ -28,7 +28,8 @@ class PartUploads:
     async def begin(self, run_id: str, edge: str, size_bytes: int, part_size: int | None) -> UploadAnswer:
         """A new upload."""
         body = {"Size": size_bytes} | ({} if part_size is None else {"PartSize": part_size})
-        call = Call("POST", path_of("runs", run_id, "uploads", edge), body=body, repeatable=False)
+        # One that was begun unheard is in nobody's way, and aborted with the edge's wait.
+        call = Call("POST", path_of("runs", run_id, "uploads", edge), body=body)
         return read(UploadAnswer, await self._transport.json(call))
 
     async def find(self, run_id: str, edge: str, upload_id: str) -> UploadAnswer:

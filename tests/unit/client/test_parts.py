@@ -55,6 +55,16 @@ async def test_all_parts_are_sent_and_the_upload_completed(
     assert (server.asked[-1].path, max(seen)) == (f"{UPLOADS}/upl_1/complete", 25)
 
 
+async def test_an_upload_whose_beginning_was_not_answered_is_begun_again(
+    server: FakeServer, client: AsyncClient, source: Path
+) -> None:
+    server.on("POST", UPLOADS, breaks)
+    takes_parts(server)
+    await client.upload("run_1", "in", source, part_size=10)
+    assert [asked.path for asked in server.asked].count(UPLOADS) == 2
+    assert b"".join(put(server)[f"/part/{number}"] for number in (1, 2, 3)) == CONTENT
+
+
 async def test_a_broken_upload_goes_on_with_what_is_missing(
     server: FakeServer, client: AsyncClient, source: Path
 ) -> None:
