@@ -237,14 +237,19 @@ class Worker:
     async def _claim_once(self) -> None:
         try:
             wait_s = min(BUSY_WAIT_S if self._held else IDLE_WAIT_S, self._fence_s * 0.75)
-            # Later, as when we were frozen over the answer, its leases may be over: the controller takes them back.
+            asked = time.monotonic()
+            # Later its leases may be over: the controller takes them back.
             async with asyncio.timeout(self._fence_s):
                 assignments = await self._shop.control.claim(self._claim(_LOOP, wait_s))
                 if assignments:
                     await reach("claim.heard")
         finally:
             self._withdraw(_LOOP)
-        self._accept(assignments)
+        if time.monotonic() - asked < self._fence_s:
+            self._accept(assignments)
+        else:
+            # We were frozen over the answer: no timer went off meanwhile.
+            log.warning("an answer came too late, %d attempts dropped", len(assignments))
 
     def _claim(self, who: str, wait_s: float) -> Claim:
         """A claim for all that is offered to nobody yet; it stays offered until `who` withdraws it."""

@@ -136,7 +136,7 @@ async def test_progress_waits_for_the_run_before_it_touches_the_node(desks: tupl
 async def test_who_settles_an_image_waits_for_the_run_before_it_touches_the_image(desks: tuple[Desk, Desk]) -> None:
     """The other way round, a claim that holds the run and says what the image means would deadlock with it."""
     run_id, (held, _) = await side_by_side(desks[0], 2)
-    pin = Pin(ref=held.ref, image="r/i:1", exact="r/i@sha256:2")
+    pin = Pin(ref=held.ref, image=held.image, exact="r/i@sha256:2")
 
     async def hold(connection: Connection) -> "asyncio.Task[Pinned]":
         await lock_run(connection, run_id)
