@@ -25,7 +25,7 @@ from typing import Any
 
 import aiohttp
 import psutil  # type: ignore[import-untyped]
-from load_fleet import INSTANCE, SEAT, capacity
+from load_fleet import INSTANCE, SEAT, Wire, capacity
 from probe import ready
 
 PORT = 18236
@@ -38,6 +38,9 @@ LISTENERS = (10, 100, 500)
 RATES = (100, 250, 500)
 STATUS_EVERY_S = 0.05
 CLAIMS = 200
+IDLE = (10, 100, 1000)
+ATTEMPTS = 20
+HELLO: dict[str, object] = {"Name": "load", "Instance": INSTANCE, "Version": "0", "Capacity": capacity(1)}
 UNLIMITED = {
     "PUPLOAD_REQUESTS_PER_S": "0",
     "PUPLOAD_REQUESTS_AT_ONCE": "0",
@@ -74,6 +77,10 @@ class Figures:
     claim_p50_s: dict[int, float] = field(default_factory=dict)
     claim_p95_s: dict[int, float] = field(default_factory=dict)
     """By attempts queued."""
+    idle_p50_s: dict[int, float] = field(default_factory=dict)
+    """From a request to the attempt at its worker, by workers that wait for work."""
+    idle_cpu_ms: dict[int, float] = field(default_factory=dict)
+    """The controller's, of one such attempt."""
 
 
 # --- flows -----------------------------------------------------------------------------------------------------------
@@ -209,9 +216,11 @@ async def throughput(figures: Figures, runs: int, seconds: float) -> None:
             before, began = running.cpu(), time.time()
             await asyncio.sleep(seconds * 0.6)
             after, ended = running.cpu(), time.time()
-        finished = [at for at in json.loads(out.read_text())["finished_at"] if began <= at <= ended]
+        seen = json.loads(out.read_text())
+    finished = [at for at in seen["finished_at"] if began <= at <= ended]
     figures.completions_per_s[runs] = len(finished) / (ended - began)
     figures.cpu_ms[runs] = {name: (after[name] - before[name]) / max(1, len(finished)) * 1000 for name in after}
+    figures.cpu_ms[runs]["workers"] = seen["cpu_s"][0] / max(1, len(seen["finished_at"])) * 1000
 
 
 async def paced(rate: int, listeners: int, seconds: float) -> Pace:
@@ -274,8 +283,7 @@ async def claims(figures: Figures, queued: int) -> None:
             width = 100
             await begin(client, wide(width), queued // width)
             await begin(client, wide(1), 1)
-            told = {"Name": "load", "Instance": INSTANCE, "Version": "0", "Capacity": capacity(1)}
-            await _post(worker, "hello", told)
+            await _post(worker, "hello", HELLO)
             waited = [await _claim(worker) for _ in range(CLAIMS)]
     figures.claim_p50_s[queued], figures.claim_p95_s[queued] = statistics.median(waited), percentile(waited, 95)
 
@@ -288,6 +296,37 @@ async def _claim(worker: aiohttp.ClientSession) -> float:
     for assignment in given["Assignments"]:
         await _post(worker, "finish", {"Ref": assignment["Ref"], "Outcome": "released", "Message": "measured"})
     return took
+
+
+async def idle(figures: Figures, workers: int) -> None:
+    """How soon one of so many workers that wait for work has an attempt, and what waking the others costs."""
+    with controller() as running:
+        async with aiohttp.ClientSession(URL) as client:
+            await Wire("127.0.0.1", PORT, running.token).post("hello", HELLO)
+            given: asyncio.Queue[float] = asyncio.Queue()
+            waiting = [asyncio.create_task(_wait_for_work(running.token, given)) for _ in range(workers)]
+            # Whoever looked before this one ended waits by now.
+            await begin(client, wide(1), 1)
+            await given.get()
+            before, took = running.cpu()["controller"], []
+            for _ in range(ATTEMPTS):
+                asked = time.monotonic()
+                await begin(client, wide(1), 1)
+                took.append(await given.get() - asked)
+            figures.idle_cpu_ms[workers] = (running.cpu()["controller"] - before) / ATTEMPTS * 1000
+            for each in waiting:
+                each.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+    figures.idle_p50_s[workers] = statistics.median(took)
+
+
+async def _wait_for_work(token: str, given: asyncio.Queue[float]) -> None:
+    wire, claim = Wire("127.0.0.1", PORT, token), {"Instance": INSTANCE, "Free": SEAT, "Most": 1, "WaitS": 30.0}
+    ended = {"Outcome": "failed", "Reason": "exit", "Message": "measured", "Final": True}
+    while True:
+        for assignment in (await wire.post("claim", claim))["Assignments"]:
+            given.put_nowait(time.monotonic())
+            await wire.post("finish", {"Ref": assignment["Ref"], **ended})
 
 
 async def _post(worker: aiohttp.ClientSession, verb: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -314,6 +353,11 @@ def table(figures: Figures) -> str:
     for queued, p95 in figures.claim_p95_s.items():
         p50 = figures.claim_p50_s[queued]
         rows.append(f"{queued:6} queued           claim p50 {p50 * 1000:.1f} ms, p95 {p95 * 1000:.1f} ms")
+    for workers, p50 in figures.idle_p50_s.items():
+        rows.append(
+            f"{workers:6} idle workers     attempt at one p50 {p50 * 1000:.0f} ms, "
+            f"controller's cpu {figures.idle_cpu_ms[workers]:.0f} ms"
+        )
     rows += [f"{rate:6} completions/s    {_told(pace)}" for rate, pace in figures.by_rate.items()]
     rows += [f"{listeners:6} listeners        {_told(pace)}" for listeners, pace in figures.by_listeners.items()]
     return "\n".join(rows)
@@ -333,11 +377,12 @@ def plot(figures: Figures, path: Path) -> None:
     panels: list[tuple[str, str, dict[int, float]]] = [
         ("completions a second", "runs in flight", figures.completions_per_s),
         ("claim, p95 ms", "attempts queued", _ms(figures.claim_p95_s)),
+        ("attempt at one, p50 ms", "idle workers", _ms(figures.idle_p50_s)),
         ("status, p99 ms", "completions a second", _ms({r: pace.status_p99_s for r, pace in figures.by_rate.items()})),
         ("events, p99 ms", "completions a second", _ms({r: pace.events_p99_s for r, pace in figures.by_rate.items()})),
         ("events, p99 ms", "listeners", _ms({n: pace.events_p99_s for n, pace in figures.by_listeners.items()})),
     ]
-    picture, axes = plt.subplots(1, len(panels), figsize=(16, 3))
+    picture, axes = plt.subplots(1, len(panels), figsize=(19, 3))
     for axis, (title, load, values) in zip(axes, panels, strict=True):
         axis.plot(list(values), list(values.values()), marker="o")
         axis.set(title=title, xlabel=load, ylim=(0, None))
@@ -356,6 +401,8 @@ async def measure(seconds: float) -> Figures:
         await claims(figures, queued)
     for runs in IN_FLIGHT:
         await throughput(figures, runs, seconds)
+    for workers in IDLE:
+        await idle(figures, workers)
     for rate in RATES:
         figures.by_rate[rate] = await paced(rate, max(LISTENERS), seconds)
     for listeners in LISTENERS:

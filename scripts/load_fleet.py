@@ -126,7 +126,7 @@ async def work(url: str, token: str, seats: int, seconds: float, rate: float) ->
     await asyncio.gather(*working, return_exceptions=True)
     for each in done:
         each.result()
-    return {"finished_at": fleet.finished_at, "finishes_s": fleet.finishes_s}
+    return {"finished_at": fleet.finished_at, "finishes_s": fleet.finishes_s, "cpu_s": [time.process_time()]}
 
 
 if __name__ == "__main__":

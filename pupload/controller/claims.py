@@ -78,8 +78,8 @@ class Claims:
         )
         self._assignments = Assignments(ground)
         self._leasing = Leasing(ground)
-        self._giving = in_transactions(ground.database, self._give, ground.service.lane, _WAITING)
-        self._asking_when = Gathering(self._next_due, self._next_due, asyncio.Lock(), _WAITING)
+        self._giving = in_transactions(ground.database, self._give, _WAITING)
+        self._asking_when = Gathering(self._next_due, self._next_due, _WAITING)
         self._known: dict[bytes, tuple[float, KnownWorker]] = {}
 
     @property

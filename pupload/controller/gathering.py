@@ -25,12 +25,11 @@ Work = Callable[[Sequence[T]], Awaitable[Sequence[R | Exception]]]
 class Gathering(Generic[T, R]):
     """Turns of one kind: `together` does several at once, and quickly or not at all.
 
-    Where it fails, each is done by itself, by `apart`. The turns of all gatherings that share a `lane` come one after
-    the other.
+    Where it fails, each is done by itself, by `apart`.
     """
 
-    def __init__(self, together: Work[T, R], apart: Work[T, R], lane: asyncio.Lock, most: int = AT_ONCE) -> None:
-        self._work, self._work_apart, self._lane, self._most = together, apart, lane, most
+    def __init__(self, together: Work[T, R], apart: Work[T, R], most: int = AT_ONCE) -> None:
+        self._work, self._work_apart, self._most = together, apart, most
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._turns: asyncio.Task[None] | None = None
         self._apart: set[asyncio.Task[None]] = set()
@@ -49,9 +48,8 @@ class Gathering(Generic[T, R]):
     async def _take_turns(self) -> None:
         try:
             while self._waiting:
-                async with self._lane:
-                    turn = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
-                    await self._together(turn)
+                turn = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+                await self._together(turn)
         finally:
             self._turns = None
 
@@ -89,14 +87,12 @@ class Gathering(Generic[T, R]):
 def in_transactions(
     database: Database,
     work: Callable[[Connection, Sequence[T]], Awaitable[Sequence[R | Exception]]],
-    lane: asyncio.Lock,
     most: int = AT_ONCE,
 ) -> Gathering[T, R]:
     """Several in one transaction, which waits for nobody; apart, in transactions as patient as any."""
     return Gathering(
         lambda wishes: database.quickly(lambda connection: work(connection, wishes)),
         lambda wishes: database.transact(lambda connection: work(connection, wishes)),
-        lane,
         most,
     )
 

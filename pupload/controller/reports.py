@@ -74,7 +74,7 @@ class Reports:
 
     def __init__(self, service: Service, stores: Stores, tools: Tools) -> None:
         self._service, self._stores, self._tools = service, stores, tools
-        self._ending = in_transactions(service.database, self._end, service.lane)
+        self._ending = in_transactions(service.database, self._end)
 
     @property
     def _database(self) -> Database:

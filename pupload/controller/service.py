@@ -4,7 +4,6 @@ Everything that changes a run goes through `Service.apply`. Nothing outward happ
 its work from the queue, of a stop from its attempt's row, a client of the rest from the events.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -71,8 +70,6 @@ class Service:
     def __init__(self, database: Database, followers: Sequence[Follower] = ()) -> None:
         self.database = database
         self.plans = PlanCache()
-        self.lane = asyncio.Lock()
-        """Held by whoever changes many runs at once, so that no two of them in this process wait for each other."""
         self._followers = tuple(followers)
 
     async def create(self, new: NewRun, beginning: Beginning = Beginning()) -> tuple[RunID, bool]:

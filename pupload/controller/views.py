@@ -1,6 +1,5 @@
 """Runs as clients see them, read from the rows at the moment of the question."""
 
-import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -75,7 +74,7 @@ class Views:
     ) -> None:
         self._config, self._service, self._stores, self._uploads = config, service, stores, uploads
         self._hooks = hooks
-        self._reading = Gathering(self._pages, self._pages, asyncio.Lock())
+        self._reading = Gathering(self._pages, self._pages)
 
     async def run(self, run_id: RunID) -> FlowRun:
         """The run, whole, with upload URLs signed now.

@@ -17,7 +17,7 @@ class Bench:
         self.turns: list[list[int]] = []
         self.apart: list[int] = []
         self.broken: Exception | None = None
-        self.gathering = Gathering[int, int](self._together, self._alone, asyncio.Lock())
+        self.gathering = Gathering[int, int](self._together, self._alone)
 
     async def _together(self, wishes: Sequence[int]) -> list[int | Exception]:
         self.turns.append(list(wishes))
