@@ -158,11 +158,6 @@ SELECT lease FROM attempts JOIN unnest($1::text[], $2::text[], $3::int[], $4::te
      USING (run_id, node_id, attempt, lease)
 WHERE state = 'running';
 
--- name: holds_lease
-SELECT EXISTS (
-    SELECT FROM attempts WHERE run_id = $1 AND node_id = $2 AND attempt = $3 AND lease = $4 AND state = 'running'
-);
-
 -- name: count_lines
 -- Nothing comes back when the lease is gone, or when other lines than the $5 before these are recorded.
 UPDATE attempts SET lines = lines + $6
