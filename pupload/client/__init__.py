@@ -25,6 +25,7 @@ from pupload.client.errors import (
     UnknownThing,
     Unprocessable,
     UploadBroken,
+    UploadEnded,
     WrongState,
 )
 from pupload.client.following import AsyncRunStream
@@ -82,6 +83,7 @@ __all__ = [
     "UnknownThing",
     "Unprocessable",
     "UploadBroken",
+    "UploadEnded",
     "WrongState",
     "verify_webhook",
 ]  # fmt: skip

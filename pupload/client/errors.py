@@ -127,6 +127,10 @@ class UploadBroken(ControllerUnavailable):
         self.upload_id = upload_id
 
 
+class UploadEnded(WrongState):
+    """Nothing of an upload in parts is left: it was aborted, or its store has forgotten it. Begin another one."""
+
+
 class BadSignature(CallerError):
     """The webhook is not from who has the secret, was changed on its way, or is too old."""
 
@@ -149,6 +153,7 @@ _BY_CODE: Mapping[str, type[ApiError]] = {
     "IDEMPOTENCY_CONFLICT": IdempotencyConflict,
     "NOT_WAITING_FOR_TOOLS": NotWaitingForTools,
     "TOOL_RESULTS_MISMATCH": ToolResultsMismatch,
+    "UPLOAD_ENDED": UploadEnded,
 }
 
 

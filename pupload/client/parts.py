@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pupload.answers.uploads import SignedParts, UploadAnswer
-from pupload.client.errors import CallTimeout, ServerUnreachable, UploadBroken
+from pupload.client.errors import CallTimeout, ServerUnreachable, UnknownThing, UploadBroken, UploadEnded
 from pupload.client.reading import path_of, read
 from pupload.client.transfers import Piece, Progress, put_piece, size_of
 from pupload.client.transport import Call, Transport
@@ -43,7 +43,7 @@ class PartUploads:
     async def finish(self, upload: UploadAnswer, path: Path, progress: Progress) -> None:
         """Returns when the edge has its object.
 
-        Errors: Malformed for a file of another size; UploadBroken naming the upload; ApiError.
+        Errors: Malformed for a file of another size; UploadBroken naming the upload; UploadEnded; ApiError.
         """
         if upload.status == "completed":
             return
@@ -79,7 +79,11 @@ class PartUploads:
             # A fresh URL for each try: a signature ends while others are on their way.
             call = Call("POST", _path(upload.run_id, upload.edge_name, upload.id, "parts"), body={"Numbers": [number]})
             [signed] = read(SignedParts, await self._transport.json(call)).parts
-            await put_piece(self._transport.session(), signed.put_url, piece, progress)
+            try:
+                await put_piece(self._transport.session(), signed.put_url, piece, progress)
+            except UnknownThing as error:
+                text = f"the store knows nothing of upload {upload.id} any more: begin another one"
+                raise UploadEnded(error.status, "UPLOAD_ENDED", text, (), error.request_id) from error
 
         await self._transport.repeated(once)
 

@@ -8,7 +8,7 @@ from pupload.answers.evals import EvalAnswer, RunEvals
 from pupload.answers.runs import FlowRun, LogRecord, RunEvent, RunPage
 from pupload.answers.traces import RunTrace
 from pupload.answers.uploads import UploadAnswer
-from pupload.client.errors import ApiError, NotAwaited
+from pupload.client.errors import ApiError, NotAwaited, UploadEnded
 from pupload.client.how import Json, plain
 from pupload.client.parts import ONE_PUT_BYTES, PartUploads
 from pupload.client.reading import path_of, query_of, read, rows
@@ -106,16 +106,23 @@ class RunCalls:
         """Returns when the awaited edge has the file.
 
         A file above 64 MB, or with `part_size`, goes in parts. When that breaks, the same call once more sends what is
-        missing; another process says the `upload_id` that UploadBroken, or `begin_upload`, told.
+        missing; another process says the `upload_id` that UploadBroken, or `begin_upload`, told. One that the store has
+        forgotten is begun anew, once.
         Units: bytes.
-        Errors: NotAwaited; UploadBroken; Malformed for what is no file.
+        Errors: NotAwaited; UploadBroken; UploadEnded; Malformed for what is no file.
         """
         in_parts = upload_id is not None or part_size is not None or size_of(path) > ONE_PUT_BYTES
         if not in_parts:
             await self._upload_whole(run_id, edge, path, progress)
             return
         upload = await self._begun_upload(run_id, edge, path, part_size, upload_id)
-        await PartUploads(self._transport).finish(upload, path, progress)
+        try:
+            await PartUploads(self._transport).finish(upload, path, progress)
+        except UploadEnded:
+            if upload_id is not None:
+                raise
+            upload = await self.begin_upload(run_id, edge, size_of(path), part_size=part_size)
+            await PartUploads(self._transport).finish(upload, path, progress)
         self._begun.pop((run_id, edge), None)
 
     async def _upload_whole(self, run_id: str, edge: str, path: Path, progress: Progress) -> None:

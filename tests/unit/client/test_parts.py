@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from pupload.client import AsyncClient, NotAwaited, UploadBroken
+from pupload.client import AsyncClient, NotAwaited, UploadBroken, UploadEnded
 from pupload.errors import Malformed
 from tests.support.fake_server import FakeServer, breaks, gives, says
 
@@ -106,6 +106,48 @@ async def test_an_upload_that_was_aborted_is_begun_anew(server: FakeServer, clie
     await client.abort_upload("run_1", "in", begun.id)
     await client.upload("run_1", "in", source, part_size=10)
     assert [asked.path for asked in server.asked].count(UPLOADS) == 2
+
+
+def forgets(part: int, server: FakeServer, *then: Any) -> None:
+    server._answers["PUT", f"/part/{part}"] = [says("<Error><Code>NoSuchUpload</Code></Error>", 404), *then]
+
+
+async def test_an_upload_that_the_store_has_forgotten_is_begun_anew(
+    server: FakeServer, client: AsyncClient, source: Path
+) -> None:
+    takes_parts(server)
+    forgets(3, server, says("", 200))
+    await client.upload("run_1", "in", source, part_size=10)
+    assert [asked.path for asked in server.asked].count(UPLOADS) == 2
+    assert put(server) == {"/part/1": CONTENT[:10], "/part/2": CONTENT[10:20], "/part/3": CONTENT[20:]}
+
+
+async def test_an_upload_that_had_ended_when_it_was_to_be_completed_is_begun_anew(
+    server: FakeServer, client: AsyncClient, source: Path
+) -> None:
+    takes_parts(server)
+    ended = gives({"Error": {"Code": "UPLOAD_ENDED", "Message": "begin another one"}}, 409)
+    server._answers["POST", f"{UPLOADS}/upl_1/complete"] = [ended, gives(RUN)]
+    await client.upload("run_1", "in", source, part_size=10)
+    assert [asked.path for asked in server.asked].count(UPLOADS) == 2
+
+
+async def test_a_store_that_keeps_forgetting_is_told_of(server: FakeServer, client: AsyncClient, source: Path) -> None:
+    takes_parts(server)
+    forgets(2, server)
+    with pytest.raises(UploadEnded, match="knows nothing of upload upl_1"):
+        await client.upload("run_1", "in", source, part_size=10)
+    assert [asked.path for asked in server.asked].count(UPLOADS) == 2
+
+
+async def test_an_upload_that_somebody_named_is_not_begun_anew(
+    server: FakeServer, client: AsyncClient, source: Path
+) -> None:
+    takes_parts(server)
+    forgets(1, server)
+    server.on("GET", f"{UPLOADS}/upl_1", gives(UPLOAD))
+    with pytest.raises(UploadEnded):
+        await client.upload("run_1", "in", source, upload_id="upl_1")
 
 
 async def test_a_small_file_goes_in_one_piece_to_a_fresh_url(
