@@ -214,7 +214,9 @@ class Worker:
     async def _claim_on(self) -> None:
         faults = pauses()
         while not self._draining.is_set() and self._gone is None:
-            if self._unoffered().cpu < 1:
+            # An end that is being reported has claimed all of it, and its answer comes at once. To claim beside that
+            # would be for the rest alone, and as long as the claim is held.
+            if self._offers or self._unoffered().cpu < 1:
                 self._room.clear()
                 await self._room.wait()
                 continue
@@ -236,7 +238,7 @@ class Worker:
 
     async def _claim_once(self) -> None:
         try:
-            wait_s = min(BUSY_WAIT_S if self._held else IDLE_WAIT_S, self._fence_s * 0.75)
+            wait_s = min(BUSY_WAIT_S if self._names else IDLE_WAIT_S, self._fence_s * 0.75)
             asked = time.monotonic()
             # Later its leases may be over: the controller takes them back.
             async with asyncio.timeout(self._fence_s):

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from pupload.document import Document
+from pupload.flow.digest import Digest
 from pupload.flow.plan import Reason
 from pupload.protocol import (
     Assignment,
@@ -134,6 +135,8 @@ class FakeController:
         self.progress: list[float] = []
         self.posts = 0
         self.finishes: list[Finish] = []
+        self.ponders_s = 0.0
+        """How long an end is thought over before there is an answer."""
         self.welcome = Welcome(worker_id="w1", beat_s=0.5, fence_s=3.0, lease_s=6.0)
         self.deaf = False
         self.lost: set[str] = set()
@@ -320,6 +323,7 @@ class FakeController:
 
     async def _finish(self, finish: Finish) -> Finished:
         await self._tell(self.finishes, finish)
+        await asyncio.sleep(self.ponders_s)
         return Finished(assignments=self._take(finish.next) if finish.next else [])
 
     async def _tell(self, book: list[D], told: D) -> None:
@@ -337,15 +341,19 @@ class FakeController:
         told = {"name": name, "content": ref, "max_size_bytes": MB, "max_entries": 100}
         return KeptFolder.model_validate(told | more)
 
-    def input(self, port: str, content: bytes, *, checked: bool = True, **more: object) -> InputSpec:
-        """An input whose object lies in the store under the edge `<port>`."""
-        key = f"in/{port}"
+    def input(
+        self, port: str, content: bytes, *, checked: bool = True, said: str | None = None, **more: object
+    ) -> InputSpec:
+        """An input whose object lies in the store under the edge `<port>`. `said` is its type, as somebody noted it."""
+        key, digest = f"in/{port}", Digest()
+        digest.take(content)
         self.store.objects[key] = content
         ref = ObjectRef(
             url=self.url + self.store.signed(key),
             size_bytes=len(content),
             sha256=hashlib.sha256(content).hexdigest() if checked else "",
             etag=etag(content),
+            content_type=(digest.content_type() if said is None else said) if checked else "",
         )
         return InputSpec.model_validate(
             {"port": port, "edge": port, "types": ["*/*"], "required": True, "content": ref} | more

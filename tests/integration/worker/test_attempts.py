@@ -1,5 +1,6 @@
 """Attempts on the real engine, each to its end."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -26,6 +27,20 @@ async def test_two_attempts_run_at_once(controller: FakeController) -> None:
     finishes = [await controller.finish_of(first), await controller.finish_of(second)]
     assert [finish.outcome for finish in finishes] == [Outcome.SUCCEEDED, Outcome.SUCCEEDED]
     assert any(len(beat.attempts) == 2 for beat in controller.beats)
+
+
+async def test_what_is_free_is_claimed_whole_when_work_comes_while_an_end_is_reported(
+    controller: FakeController,
+) -> None:
+    controller.ponders_s = 0.2
+    nodes = [an_assignment(*shell("true")) for _ in range(5)]
+    await controller.offer(nodes[0])
+    for ended, following in pairwise(nodes):
+        await controller.finish_of(ended)
+        await controller.offer(following)
+    await controller.finish_of(nodes[-1])
+    whole = controller.claims[0].free.cpu
+    assert [claim.free.cpu for claim in controller.claims[1:5]] == [whole - 1] * 4
 
 
 async def test_the_log_comes_line_by_line_and_progress_apart(controller: FakeController) -> None:
