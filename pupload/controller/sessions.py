@@ -100,7 +100,8 @@ class Sessions:
         Errors: NotFound `SESSION_NOT_FOUND`.
         """
         row = await self._found(session_id, account)
-        talk = await self._database.transact(lambda connection: self._talk(connection, session_id, limit))
+        # One moment's: a run may be removed meanwhile.
+        talk = await self._database.read(lambda connection: self._talk(connection, session_id, limit))
         return SessionAnswer(
             **_summary(row),
             variables=json.loads(row["variables"]),
@@ -116,8 +117,6 @@ class Sessions:
         return SessionPage(sessions=sessions, next_cursor=sessions[-1].id if len(rows) > limit else "")
 
     async def _talk(self, connection: Connection, session_id: str, limit: int) -> _Talk:
-        # One snapshot: a run may be removed meanwhile.
-        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         rows = await connection.fetch(SQL["last_runs_of_session"], session_id, limit)
         ids = [row["id"] for row in rows]
         asked = {row["run_id"]: row for row in await connection.fetch(SQL["messages_sent"], ids, TEXT_LENGTH)}

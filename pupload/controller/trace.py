@@ -35,15 +35,14 @@ class Traces:
         Errors: NotFound; InvalidRequest.
         """
         number = number_of(attempt)
-        return await self._service.database.transact(
+        # One moment's: the newest attempt is the node's newest.
+        return await self._service.database.read(
             lambda connection: self._read(connection, run_id, node, number, latest=attempt == LATEST)
         )
 
     async def _read(
         self, connection: Connection, run_id: RunID, node: str | None, number: int | None, *, latest: bool
     ) -> RunTrace:
-        # One snapshot: the newest attempt is the node's newest.
-        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         header = await connection.fetchrow(SQL["run_header"], run_id)
         if header is None:
             raise no_such_run(run_id)

@@ -81,7 +81,8 @@ class Views:
 
         Errors: NotFound.
         """
-        rows = await self._service.database.transact(lambda connection: self._rows(connection, run_id))
+        # One moment's: an answer that says COMPLETE also has the last artifact.
+        rows = await self._service.database.read(lambda connection: self._rows(connection, run_id))
         awaited = await self._uploads.awaited_by(run_id) if rows.header["finished_at"] is None else []
         self._uploads.expect(awaited)
         echo = json.loads(rows.header["echo"])
@@ -101,8 +102,6 @@ class Views:
         )
 
     async def _rows(self, connection: Connection, run_id: RunID) -> _Rows:
-        # One snapshot: an answer that says COMPLETE also has the last artifact.
-        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         header = await connection.fetchrow(SQL["run_as_called"], run_id)
         if header is None:
             raise no_such_run(run_id)

@@ -123,17 +123,31 @@ class Database:
         for again in range(5):
             try:
                 async with self.connection() as connection, connection.transaction():
-                    try:
-                        return await work(connection)
-                    except TimeoutError:
-                        await self._hang_up(connection)
-                        raise
+                    return await self._heard_out(connection, work)
             except DatabaseUnavailable as error:
                 if not isinstance(error.__cause__, _PASSING):
                     raise
                 _LOG.info("transaction repeated: %s", error)
                 await asyncio.sleep(0.02 * 2**again)
         raise DatabaseUnavailable("the database kept breaking this transaction; try again")
+
+    async def read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """The result of `work`, all of whose statements see one moment of the database, and write nothing.
+
+        Errors: DatabaseUnavailable.
+        """
+        async with (
+            self.connection() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            return await self._heard_out(connection, work)
+
+    async def _heard_out(self, connection: Connection, work: Callable[[Connection], Awaitable[T]]) -> T:
+        try:
+            return await work(connection)
+        except TimeoutError:
+            await self._hang_up(connection)
+            raise
 
     async def quickly(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """As `transact`, but once, in a few seconds, and without waiting for a row that somebody else holds.
