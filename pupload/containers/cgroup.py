@@ -1,8 +1,10 @@
-"""Processes that outlive their container: when the engine's shim is killed, it says "exited" while they run on.
+"""What this machine's kernel knows of a container's processes, where its cgroups can be seen.
 
-Only where this machine's cgroups can be seen and the processes be killed; elsewhere there is nothing to find.
+Processes may outlive their container: when the engine's shim is killed, it says "exited" while they run on. And they
+end long before the engine says so: it tells of an exit once it has taken the container apart, some 50 ms later.
 """
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -16,16 +18,43 @@ _PLACES = (
     "pids/system.slice/docker-{id}.scope",
 )
 """cgroup v2 and v1, each with the engine's cgroupfs and systemd drivers."""
+_LOOK_S = 0.005
 
 
-def survivors(container: str, root: Path = _ROOT) -> list[int]:
-    """Process ids that the container's cgroup still holds."""
+class Departures:
+    """Tells when nothing runs in a container any more, for runtimes whose processes have been seen in its cgroup.
+
+    One that keeps them elsewhere, as one with virtual machines may, is not believed to have ended them.
+    """
+
+    def __init__(self, root: Path = _ROOT) -> None:
+        self._root = root
+        self._seen: set[str] = set()
+
+    async def until_empty(self, container: str, runtime: str) -> None:
+        """Return when nothing runs any more in a container that was started; never where that cannot be seen."""
+        passed_s = 0.0
+        while (running := await asyncio.to_thread(_processes, container, self._root)) or runtime not in self._seen:
+            if running:
+                self._seen.add(runtime)
+            # What has run for long may end a little later: to look often would cost more than it spares.
+            pause_s = max(_LOOK_S, passed_s / 4)
+            await asyncio.sleep(pause_s)
+            passed_s += pause_s
+
+
+def _processes(container: str, root: Path) -> list[int]:
     found: list[int] = []
     for place in _PLACES:
         with contextlib.suppress(OSError):
             found += map(int, (root / place.format(id=container) / "cgroup.procs").read_text().split())
+    return found
+
+
+def survivors(container: str, root: Path = _ROOT) -> list[int]:
+    """Process ids that the container's cgroup still holds."""
     # A process of another pid namespace reads as 0, and a kill of 0 would be one of ourselves.
-    return [process for process in found if process > 1]
+    return [process for process in _processes(container, root) if process > 1]
 
 
 def kill_survivors(container: str, root: Path = _ROOT) -> int:

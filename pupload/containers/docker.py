@@ -110,6 +110,8 @@ def _connect(host: str | None, connections: int) -> docker.APIClient:
     if client.base_url.startswith("http+docker://"):
         socket = str(parse_host(told.get("base_url")))
         client.mount("http+docker://", _OnePool(socket, _SDK_TIMEOUT_S, max_pool_size=connections))
+        # No proxy leads to a socket: looking for one in the environment is half of what a call takes.
+        client.trust_env = False
     return client
 
 
@@ -248,8 +250,8 @@ class Engine:
         return self._keep(Attached(response, sink, self._threads))
 
     async def watch(self, container: str) -> Watch:
-        """A registered wait for the container's next exit. Asked after the exit, it would never be answered."""
-        response = await self._stream("wait", container, {"condition": "next-exit"}, read_s=UNREACHABLE_S)
+        """A wait for the exit of a container that was started; answered at once when it has ended."""
+        response = await self._stream("wait", container, {"condition": "not-running"}, read_s=UNREACHABLE_S)
         return self._keep(Watch(response, self._threads))
 
     async def _stream(
@@ -305,13 +307,19 @@ class Engine:
                 return None
             raise
 
-    async def until_exit(self, container: str, watch: Watch) -> ContainerState | None:
-        """The state after the exit; None when the container is gone.
+    async def until_exit(self, container: str) -> ContainerState | None:
+        """The state after the exit of a container that was started; None when it is gone.
 
-        A broken or silent stream is not an exit: the engine is asked, and a new wait registered.
+        A broken or silent stream is not an exit: the engine is asked, and a new wait begun.
         Errors: EngineUnavailable when it did not answer for 60 s.
         """
         while True:
+            try:
+                watch = await _patiently(lambda: self.watch(container))
+            except Refused as refused:
+                if refused.status == 404:
+                    return None
+                raise
             try:
                 await watch.answer()
             except StreamBroken:
@@ -320,17 +328,6 @@ class Engine:
                 watch.close()
             state = await _patiently(lambda: self.inspect(container))
             if state is None or state.ended:
-                return state
-            try:
-                watch = await _patiently(lambda: self.watch(container))
-            except Refused as refused:
-                if refused.status == 404:
-                    return None
-                raise
-            # The exit may have come before the new wait was registered, which then would never answer.
-            state = await _patiently(lambda: self.inspect(container))
-            if state is None or state.ended:
-                watch.close()
                 return state
 
     async def kill(self, container: str, signal: str = "SIGKILL") -> None:

@@ -49,7 +49,7 @@ class _Stream:
 
 
 class Watch(_Stream):
-    """A registered wait for a container's next exit."""
+    """A wait for the exit of a container."""
 
     async def answer(self) -> None:
         """Return when the engine says that the container has exited.

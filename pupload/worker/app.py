@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pupload.config import WorkerConfig
 from pupload.containers import janitor, probe
+from pupload.containers.cgroup import Departures
 from pupload.containers.cleaning import Cleaning, Marks, in_use_of
 from pupload.containers.docker import Engine
 from pupload.containers.egress import EgressNetwork
@@ -66,6 +67,7 @@ async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
             owner=_owner(config),
             web=Web(allowed, Patience(total_s=config.transfer_timeout_s)),
             egress=await offer_egress(config, engine, _marks(config, instance)),
+            departures=Departures(),
         )
         if isinstance(shop.egress, EgressNetwork):
             stack.push_async_callback(shop.egress.close)

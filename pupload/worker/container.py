@@ -2,7 +2,7 @@
 
 import os
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from pupload.config import WorkerConfig
@@ -46,8 +46,8 @@ def owner_of(shop: Shop, assignment: Assignment) -> tuple[int, int]:
     return owner
 
 
-def container_spec(shop: Shop, attempt: Attempt) -> ContainerSpec:
-    """The attempt's container, everything decided.
+def container_spec(shop: Shop, attempt: Attempt, names: Mapping[str, str]) -> ContainerSpec:
+    """The attempt's container, everything decided; `names` are those of the inputs' files, by port.
 
     Errors: NodeFailure for what this worker or the command's rules do not allow.
     """
@@ -55,7 +55,7 @@ def container_spec(shop: Shop, attempt: Attempt) -> ContainerSpec:
     if assignment.access == "urls":
         text = "Access urls is not served yet: let the def take its files from /pup/in and write them to /pup/out"
         raise NodeFailure(Reason.POLICY, text, final=True)
-    inputs = {staged.port: f"{IN_DIR}/{staged.path.name}" for staged in attempt.staged}
+    inputs = {port: f"{IN_DIR}/{name}" for port, name in names.items()}
     outputs = {spec.port: f"{OUT_DIR}/{file_name(spec)}" for spec in assignment.outputs}
     return ContainerSpec(
         name=attempt.name,

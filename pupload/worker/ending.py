@@ -25,8 +25,7 @@ async def until_exit(shop: Shop, attempt: Attempt) -> ContainerState | None:
 
     Errors: Stopped by an order; NodeFailure for writing too much; EngineUnavailable.
     """
-    assert attempt.watch is not None
-    over = asyncio.ensure_future(shop.engine.until_exit(attempt.container, attempt.watch))
+    over = asyncio.ensure_future(shop.engine.until_exit(attempt.container))
     told = asyncio.ensure_future(attempt.hold.told())
     full = asyncio.ensure_future(_until_too_much(shop, attempt))
     hearing = asyncio.ensure_future(_keep_hearing(shop, attempt))

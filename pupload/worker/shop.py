@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pupload.config import WorkerConfig
+from pupload.containers.cgroup import Departures
 from pupload.containers.cleaning import Cleaning
 from pupload.containers.docker import Engine
 from pupload.containers.egress import EgressNetwork
@@ -14,11 +15,12 @@ from pupload.containers.firewall import NoWall
 from pupload.containers.images import Image, Images
 from pupload.containers.logs import Log
 from pupload.containers.spec import GpuDevice
-from pupload.containers.streams import Attached, Watch
+from pupload.containers.streams import Attached
 from pupload.flow.plan import Reason
 from pupload.protocol import Assignment, AttemptRef, FolderFound, OutputFound, Snapshot
 from pupload.web.guarded import Web
 from pupload.worker.control import Control
+from pupload.worker.delivery import Delivery
 from pupload.worker.hold import Hold
 from pupload.worker.live import LiveLog
 from pupload.worker.staging import Stage, Staged
@@ -45,6 +47,7 @@ class Shop:
     owner: tuple[int, int]
     web: Web
     egress: EgressNetwork | NoWall
+    departures: Departures
 
 
 @dataclass(slots=True)
@@ -61,9 +64,9 @@ class Attempt:
     image: Image | None = None
     container: str = ""
     attached: Attached | None = None
-    watch: Watch | None = None
     killed: Reason | None = None
     exit_code: int | None = None
+    delivery: Delivery | None = None
     delivered: list[OutputFound] = field(default_factory=list)
     kept: list[FolderFound] = field(default_factory=list)
     calls: str | None = None

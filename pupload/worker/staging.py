@@ -62,6 +62,14 @@ async def stage_inputs(stage: Stage, inputs: Sequence[InputSpec], folder: Path) 
     return await _all_within(stage, "inputs", [one(spec, spec.content) for spec in inputs if spec.content])
 
 
+def known_names(inputs: Sequence[InputSpec]) -> dict[str, str] | None:
+    """The names that the files of inputs will have, by port; None where one has not been read by anybody yet."""
+    contents = {spec.port: spec.content for spec in inputs if spec.content}
+    if not all(content.sha256 and content.content_type for content in contents.values()):
+        return None
+    return {port: f"{port}{extension_for(content.content_type)}" for port, content in contents.items()}
+
+
 async def _stage_input(stage: Stage, spec: InputSpec, content: ObjectRef, folder: Path) -> Staged:
     async def renewed() -> str:
         signed = await stage.sign(Sign(ref=stage.ref, gets=[spec.edge]))

@@ -10,11 +10,14 @@ import docker
 import pytest
 
 from pupload.containers import janitor, probe
+from pupload.containers.cgroup import Departures
 from pupload.containers.docker import Engine, NameTaken, Refused
 from pupload.containers.spec import ContainerSpec
+from pupload.containers.streams import Watch
 from pupload.errors import EngineUnavailable
 from tests.support.claims import claim
 from tests.support.docker_images import ensure_busybox
+from tests.support.until import until
 
 pytestmark = pytest.mark.integration
 
@@ -73,37 +76,59 @@ async def test_removing_what_is_gone_or_going_is_fine(engine: Engine) -> None:
     assert await engine.inspect(container) is None
 
 
-async def test_a_broken_wait_is_not_an_exit(engine: Engine) -> None:
+async def test_a_broken_wait_is_not_an_exit(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     container = await engine.create(a_spec("sleep", "1"))
-    watch = await engine.watch(container)
     await engine.start(container)
-    over = asyncio.create_task(engine.until_exit(container, watch))
-    await asyncio.sleep(0.1)
-    watch.close()
-    await asyncio.sleep(0.2)
+    watches = []
+
+    async def watch(container: str) -> Watch:
+        watches.append(await begin(container))
+        return watches[-1]
+
+    begin = engine.watch
+    monkeypatch.setattr(engine, "watch", watch)
+    over = asyncio.create_task(engine.until_exit(container))
+    await until(lambda: len(watches) == 1)
+    watches[0].close()
+    await until(lambda: len(watches) == 2)
     assert not over.done()
     state = await over
     assert state is not None
     assert (state.status, state.exit_code) == ("exited", 0)
 
 
-async def test_an_exit_before_the_wait_was_registered_again_is_seen(engine: Engine) -> None:
+async def test_an_exit_that_is_over_is_seen(engine: Engine) -> None:
     container = await engine.create(a_spec("true"))
-    watch = await engine.watch(container)
-    watch.close()
     await engine.start(container)
-    state = await engine.until_exit(container, watch)
-    assert state is not None
-    assert state.ended
+    first, second = await engine.until_exit(container), await engine.until_exit(container)
+    assert first is not None
+    assert first.ended
+    assert first == second
 
 
 async def test_a_container_that_is_removed_has_no_exit(engine: Engine) -> None:
     container = await engine.create(a_spec("sleep", "60"))
-    watch = await engine.watch(container)
     await engine.start(container)
-    over = asyncio.create_task(engine.until_exit(container, watch))
+    over = asyncio.create_task(engine.until_exit(container))
+    await asyncio.sleep(0.1)
     await engine.remove(container)
     assert await over is None
+
+
+async def test_a_container_that_is_gone_has_no_exit(engine: Engine) -> None:
+    assert await engine.until_exit("no-such-container") is None
+
+
+async def test_the_kernel_tells_when_nothing_runs_any_more(engine: Engine) -> None:
+    departures = Departures()
+    container = await engine.create(a_spec("sleep", "60"))
+    await engine.start(container)
+    gone = asyncio.create_task(departures.until_empty(container, ""))
+    await asyncio.sleep(0.2)
+    assert not gone.done()
+    await engine.kill(container)
+    async with asyncio.timeout(10):
+        await gone
 
 
 async def test_an_engine_that_is_not_there_says_so() -> None:

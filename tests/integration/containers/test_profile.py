@@ -80,9 +80,8 @@ async def said_inside(engine: Engine, spec: ContainerSpec) -> str:
     said: list[bytes] = []
     try:
         attached = await engine.attach(container, lambda _, data: said.append(data))
-        watch = await engine.watch(container)
         await engine.start(container)
-        state = await engine.until_exit(container, watch)
+        state = await engine.until_exit(container)
         assert await attached.drained(10)
         assert state is not None
         assert state.exit_code == 0, b"".join(said)

@@ -100,7 +100,7 @@ async def test_what_was_done_unheard_leaves_nothing_and_costs_no_more_than_a_try
     [
         ("POST .*/containers/create", Outcome.FAILED),
         ("POST .*/start", Outcome.FAILED),
-        ("POST .*/wait", Outcome.FAILED),
+        ("POST .*/wait", Outcome.SUCCEEDED),
         ("GET .*/containers/.*/json", Outcome.SUCCEEDED),
         ("DELETE .*", Outcome.SUCCEEDED),
     ],

@@ -1,12 +1,14 @@
 """Files between the store and the container, in both ways, when all goes well and when it does not."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from pupload.config import WorkerConfig
+from pupload.containers.cgroup import Departures
 from pupload.flow.plan import Reason
 from pupload.protocol import Assignment, Finish, Outcome
 from pupload.worker import app
@@ -205,3 +207,74 @@ async def test_bytes_that_changed_after_they_were_stored_are_fetched(
     finish = await outcome_of(controller, reader_of(controller, CONTENT))
     assert controller.store.objects[finish.outputs[0].key] == CONTENT
     assert len(gets(controller)) == 1
+
+
+def puts(controller: FakeController, node: Assignment) -> int:
+    """How often an output of the node was put."""
+    return sum(asked.startswith(f"PUT {node.ref.run_id}/") for asked in controller.store.asked)
+
+
+async def as_soon_as_something_is_there(config: WorkerConfig) -> None:
+    while not any(path.stat().st_size for path in config.work_dir.glob("*/out/b")):  # noqa: ASYNC110 - a program tells of it by no event
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_output_is_stored_once(controller: FakeController) -> None:
+    node = copy(controller)
+    await outcome_of(controller, node)
+    assert puts(controller, node) == 1
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_output_that_was_stored_ahead_is_not_stored_again(
+    controller: FakeController, config: WorkerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Departures, "until_empty", lambda *_: as_soon_as_something_is_there(config))
+    node = an_assignment(*shell("echo whole > ${b}; sleep 2"), outputs=[an_output("b")])
+    finish = await outcome_of(controller, node)
+    assert puts(controller, node) == 1
+    assert controller.store.objects[finish.outputs[0].key] == b"whole\n"
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_output_that_changed_after_it_was_stored_is_stored_again(
+    controller: FakeController, config: WorkerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Departures, "until_empty", lambda *_: as_soon_as_something_is_there(config))
+    node = an_assignment(*shell("echo early > ${b}; sleep 2; echo late > ${b}"), outputs=[an_output("b")])
+    finish = await outcome_of(controller, node)
+    assert puts(controller, node) == 2
+    assert controller.store.objects[finish.outputs[0].key] == b"late\n"
+    assert finish.outputs[0].sha256 == hashlib.sha256(b"late\n").hexdigest()
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_output_that_was_missing_when_it_was_to_be_stored_ahead_is_stored(
+    controller: FakeController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Departures, "until_empty", lambda *_: asyncio.sleep(0))
+    node = an_assignment(*shell("sleep 1; echo late > ${b}"), outputs=[an_output("b")])
+    finish = await outcome_of(controller, node)
+    assert controller.store.objects[finish.outputs[0].key] == b"late\n"
+
+
+@pytest.mark.usefixtures("worker")
+async def test_what_a_program_that_failed_has_left_counts_for_nothing(controller: FakeController) -> None:
+    node = an_assignment(*shell("echo some > ${b}; exit 3"), outputs=[an_output("b")])
+    finish = await outcome_of(controller, node)
+    assert (finish.reason, finish.outputs) == (Reason.EXIT, [])
+
+
+@pytest.mark.parametrize("said", ["text/plain", "image/png", ""])
+async def test_an_input_has_the_name_of_what_it_is(controller: FakeController, files: str, said: str) -> None:
+    node = an_assignment(*shell("ls /pup/in; echo ${a} $INPUT_A"), inputs=[controller.input("a", b"words", said=said)])
+    finish = await outcome_of(controller, node)
+    assert finish.outcome is Outcome.SUCCEEDED, finish
+    assert controller.text(finish) == ["a.txt", "/pup/in/a.txt /pup/in/a.txt"]
+
+
+async def test_an_input_that_does_not_come_leaves_nothing(controller: FakeController, files: str) -> None:
+    node = an_assignment(*shell("true"), inputs=[controller.input("a", b"words")])
+    del controller.store.objects["in/a"]
+    assert (await outcome_of(controller, node)).reason is Reason.TRANSFER

@@ -1,11 +1,12 @@
-"""Processes that outlive their container are found under either cgroup version, and only those."""
+"""What the kernel knows of a container's processes is found under either cgroup version."""
 
+import asyncio
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from pupload.containers.cgroup import kill_survivors, survivors
+from pupload.containers.cgroup import Departures, kill_survivors, survivors
 
 pytestmark = pytest.mark.unit
 
@@ -30,3 +31,45 @@ def test_what_survives_is_killed(tmp_path: Path) -> None:
         (tmp_path / "docker/abc/cgroup.procs").write_text(f"{left.pid}\n")
         assert kill_survivors("abc", tmp_path) == 1
         assert left.wait(10) == -9
+
+
+def hold(root: Path, container: str, processes: str) -> None:
+    place = root / "docker" / container
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "cgroup.procs").write_text(processes)
+
+
+async def departed(departures: Departures, container: str, runtime: str = "") -> bool:
+    """True when it is told at once that nothing runs there."""
+    told = asyncio.create_task(departures.until_empty(container, runtime))
+    await asyncio.wait({told}, timeout=0.05)
+    told.cancel()
+    return told.done()
+
+
+async def test_a_container_is_empty_when_its_last_process_is_gone(tmp_path: Path) -> None:
+    departures = Departures(tmp_path)
+    hold(tmp_path, "abc", "17\n")
+    told = asyncio.create_task(departures.until_empty("abc", ""))
+    await asyncio.wait({told}, timeout=0.05)
+    assert not told.done()
+    hold(tmp_path, "abc", "")
+    async with asyncio.timeout(10):
+        await told
+
+
+async def test_a_runtime_whose_processes_were_never_seen_is_not_believed(tmp_path: Path) -> None:
+    departures = Departures(tmp_path)
+    hold(tmp_path, "abc", "")
+    assert not await departed(departures, "abc")
+    hold(tmp_path, "abd", "17\n")
+    assert not await departed(departures, "abd", "runc")
+    assert await departed(departures, "abc", "runc")
+    assert not await departed(departures, "abc", "kata")
+
+
+async def test_a_cgroup_that_is_gone_has_no_process(tmp_path: Path) -> None:
+    departures = Departures(tmp_path)
+    hold(tmp_path, "abc", "0\n")
+    assert not await departed(departures, "abc")
+    assert await departed(departures, "removed")
