@@ -58,13 +58,15 @@ class Claim(Document):
     """A wish for work. `most` is how many attempts the worker would take at once.
 
     `images` are exact images by the tag that means them on this worker just now: runs that have not settled what the
-    tag means take it from there.
+    tag means take it from there. `recalls`: what this worker has waiting here is to be answered at once, since it would
+    offer more by now.
     """
 
     instance: str
     free: Capacity
     most: int = 1
     wait_s: float = 20.0
+    recalls: bool = False
     images: dict[str, str] = Field(default_factory=dict)
 
 

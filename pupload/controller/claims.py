@@ -19,6 +19,7 @@ from pupload.controller.leasing import Draining, Job, KnownWorker, Leasing, repl
 from pupload.controller.picking import Room, pick
 from pupload.controller.secrets import token_digest
 from pupload.controller.signals import QUEUE, worker_topic
+from pupload.controller.waits import Waits
 from pupload.db.pool import Connection, Database
 from pupload.db.sql import SQL
 from pupload.errors import PuploadError, Unauthorized
@@ -80,6 +81,7 @@ class Claims:
         self._leasing = Leasing(ground)
         self._giving = in_transactions(ground.database, self._give, _WAITING)
         self._asking_when = Gathering(self._next_due, self._next_due, _WAITING)
+        self.waits = Waits()
         self._known: dict[bytes, tuple[float, KnownWorker]] = {}
 
     @property
@@ -154,7 +156,9 @@ class Claims:
     async def claim(self, worker: KnownWorker, claim: Claim) -> Claimed:
         """Up to `most` attempts that fit into what is free, waiting for the first one as long as `wait_s`."""
         deadline = time.monotonic() + min(claim.wait_s, _LONGEST_HOLD_S)
-        with self._signals.listen(QUEUE) as heard:
+        if claim.recalls:
+            self.waits.recall(claim.instance)
+        with self._signals.listen(QUEUE) as heard, self.waits.holding(claim.instance, heard) as wait:
             while True:
                 try:
                     assignments = await self.fill(worker, claim)
@@ -166,6 +170,8 @@ class Claims:
                 if assignments or left_s <= 0:
                     return Claimed(assignments=assignments)
                 await self._signals.wait(heard, min(left_s, await self._asking_when.ask(worker)))
+                if wait.recalled:
+                    return Claimed(assignments=[])
 
     async def _next_due(self, asking: Sequence[KnownWorker]) -> list[float]:
         """Seconds until the next delayed attempt may be taken, told to all."""

@@ -26,14 +26,14 @@ from pupload.worker.failure import NodeFailure
 from pupload.worker.hold import Hold
 from pupload.worker.shop import Shop, attempt_name
 
-IDLE_WAIT_S = 15.0
-BUSY_WAIT_S = 2.0
-"""A claim is held shorter while attempts run: what they free is offered by the next claim only."""
-
+WAIT_S = 15.0
+_MORE_S = 0.05
+"""What becomes free is offered after so long, if it was not taken by then together with others that came free."""
 _LAST_CLAIM_S = 1.0
 _LOOK_S = 0.5
 _HURRY_S = 30.0
 _LOOP = "the loop of claims"
+_MORE = "what has become free"
 WEDGED_S = 120.0
 """An event loop that has stood still for so long looks after nothing any more: its attempts are better lost."""
 
@@ -238,27 +238,71 @@ class Worker:
 
     async def _claim_once(self) -> None:
         try:
-            wait_s = min(BUSY_WAIT_S if self._names else IDLE_WAIT_S, self._fence_s * 0.75)
-            asked = time.monotonic()
-            # Later its leases may be over: the controller takes them back.
-            async with asyncio.timeout(self._fence_s):
-                assignments = await self._shop.control.claim(self._claim(_LOOP, wait_s))
-                if assignments:
-                    await reach("claim.heard")
+            assignments = await self._held_claim(min(WAIT_S, self._fence_s * 0.75))
         finally:
             self._withdraw(_LOOP)
-        if time.monotonic() - asked < self._fence_s:
-            self._accept(assignments)
-        else:
-            # We were frozen over the answer: no timer went off meanwhile.
-            log.warning("an answer came too late, %d attempts dropped", len(assignments))
+        self._accept(assignments)
 
-    def _claim(self, who: str, wait_s: float) -> Claim:
+    async def _held_claim(self, wait_s: float) -> list[Assignment]:
+        """The answer to a claim that is held until there is work, or more to offer than it says."""
+        asking = asyncio.ensure_future(self._ask(self._claim(_LOOP, wait_s)))
+        growing = asyncio.ensure_future(self._grown())
+        try:
+            await asyncio.wait({asking, growing}, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                await self._claim_more()
+            return await asking
+        finally:
+            growing.cancel()
+            asking.cancel()
+            await asyncio.wait({asking, growing})
+
+    async def _grown(self) -> None:
+        """Return when something is free for a while that nobody has offered."""
+        while True:
+            self._room.clear()
+            while len(self._offers) > 1 or self._unoffered().cpu < 1:
+                await self._room.wait()
+                self._room.clear()
+            await asyncio.sleep(_MORE_S)
+            if len(self._offers) == 1 and self._unoffered().cpu >= 1:
+                return
+
+    async def _claim_more(self) -> None:
+        """Offer what has become free, and have the claim that is held answered, which offers less than there is."""
+        try:
+            self._accept(await self._ask(self._claim(_MORE, 0.0, recalls=True)))
+        except (ControllerUnavailable, TimeoutError) as error:
+            log.info("what has become free is offered with the next claim: %s", error)
+        finally:
+            self._withdraw(_MORE)
+
+    async def _ask(self, claim: Claim) -> list[Assignment]:
+        """What the controller gives, in time: later its leases may be over, and the controller takes them back."""
+        asked = time.monotonic()
+        async with asyncio.timeout(self._fence_s):
+            assignments = await self._shop.control.claim(claim)
+            if assignments:
+                await reach("claim.heard")
+        if time.monotonic() - asked < self._fence_s:
+            return assignments
+        # We were frozen over the answer: no timer went off meanwhile.
+        log.warning("an answer came too late, %d attempts dropped", len(assignments))
+        return []
+
+    def _claim(self, who: str, wait_s: float, *, recalls: bool = False) -> Claim:
         """A claim for all that is offered to nobody yet; it stays offered until `who` withdraws it."""
         free = self._offers[who] = self._unoffered()
         # What was found by a tag is no digest that somebody has named, so a worker that wants these tells nothing.
         images = {} if self._shop.config.require_digest else self._shop.images.means()
-        return Claim(instance=self._shop.instance, free=free, most=max(1, int(free.cpu)), wait_s=wait_s, images=images)
+        return Claim(
+            instance=self._shop.instance,
+            free=free,
+            most=max(1, int(free.cpu)),
+            wait_s=wait_s,
+            recalls=recalls,
+            images=images,
+        )
 
     def _accept(self, assignments: list[Assignment]) -> None:
         for assignment in assignments:

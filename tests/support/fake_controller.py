@@ -135,6 +135,7 @@ class FakeController:
         self.progress: list[float] = []
         self.posts = 0
         self.finishes: list[Finish] = []
+        self._recalled = 0
         self.ponders_s = 0.0
         """How long an end is thought over before there is an answer."""
         self.welcome = Welcome(worker_id="w1", beat_s=0.5, fence_s=3.0, lease_s=6.0)
@@ -254,9 +255,16 @@ class FakeController:
 
     async def _claim(self, claim: Claim) -> Claimed:
         await self._tell(self.claims, claim)
+        number = len(self.claims)
+        if claim.recalls:
+            async with self._news:
+                self._recalled = number
+                self._news.notify_all()
         try:
             async with asyncio.timeout(claim.wait_s), self._news:
-                await self._news.wait_for(lambda: self._draining() or bool(self._fitting(claim.free)))
+                await self._news.wait_for(
+                    lambda: self._draining() or bool(self._fitting(claim.free)) or number < self._recalled
+                )
                 return Claimed(assignments=self._take(claim))
         except TimeoutError:
             return Claimed()

@@ -17,6 +17,7 @@ from pupload.stores.base import Store
 from pupload.tiers import TIERS
 from tests.support.parts import ROOMY, Desk, checked
 from tests.support.runs import a_plan
+from tests.support.until import until
 
 pytestmark = pytest.mark.integration
 
@@ -191,6 +192,18 @@ async def held(desk: Desk, worker: KnownWorker, instance: str = "one") -> list[s
     """The nodes that the worker gets by a claim that waits."""
     claim = Claim(instance=instance, free=ROOMY, most=1, wait_s=5)
     return [each.ref.node_id for each in (await desk.parts.claims.claim(worker, claim)).assignments]
+
+
+async def test_a_claim_that_is_recalled_is_answered_and_another_worker_s_is_not(desk: Desk) -> None:
+    one, two = await desk.worker("one"), await desk.worker("two", "other")
+    waiting, others = asyncio.create_task(held(desk, one)), asyncio.create_task(held(desk, two, "other"))
+    await until(lambda: len(desk.parts.claims.waits) == 2)
+    recall = Claim(instance="one", free=ROOMY, most=1, wait_s=0, recalls=True)
+    assert (await desk.parts.claims.claim(one, recall)).assignments == []
+    async with asyncio.timeout(3):
+        assert await waiting == []
+    await desk.create("run_1", a_plan("a: -> x"))
+    assert await others == ["a"]
 
 
 async def test_a_worker_that_drains_gets_nothing_by_a_claim_of_before(desks: tuple[Desk, Desk]) -> None:

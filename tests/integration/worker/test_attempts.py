@@ -40,7 +40,18 @@ async def test_what_is_free_is_claimed_whole_when_work_comes_while_an_end_is_rep
         await controller.offer(following)
     await controller.finish_of(nodes[-1])
     whole = controller.claims[0].free.cpu
-    assert [claim.free.cpu for claim in controller.claims[1:5]] == [whole - 1] * 4
+    assert {claim.free.cpu for claim in controller.claims if claim.wait_s} <= {whole, whole - 1}
+
+
+async def test_what_becomes_free_is_offered_with_all_that_is(controller: FakeController) -> None:
+    await controller.offer(node := an_assignment(*shell("true")))
+    await controller.finish_of(node)
+    await controller.until(lambda: len(controller.claims) >= 4)
+    first, beside, more, again = controller.claims[:4]
+    whole = first.free.cpu
+    assert (beside.free.cpu, beside.recalls) == (whole - 1, False)
+    assert (more.free.cpu, more.recalls, more.wait_s) == (1, True, 0)
+    assert (again.free.cpu, again.recalls) == (whole, False)
 
 
 async def test_the_log_comes_line_by_line_and_progress_apart(controller: FakeController) -> None:
