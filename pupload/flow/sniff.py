@@ -40,6 +40,7 @@ _NETPBM_BINARY = re.compile(rb"P[456]\s+(?:#[^\n]*\n)*\d+\s+\d+\s")
 _ELEMENT = re.compile(r"<(?:[A-Za-z_][\w.-]*:)?([A-Za-z_][\w.-]*)")
 _ZIP_NAME_BYTES = 64
 """As much of a member's name as any mark has: names that overlap must not add up to more than the file."""
+_ZIP_MARK = b"PK\x03\x04"
 _ZIP_NAMES = re.compile(rb"PK\x03\x04.{22}(..)..|PK\x01\x02.{24}(..).{16}", re.DOTALL)
 
 
@@ -59,6 +60,11 @@ def sniff(head: bytes, size: int, tail: bytes = b"") -> str:
     if _is_one_byte_text(head):
         return mime.TEXT
     return _binary_type(head, tail) or mime.UNKNOWN
+
+
+def sniff_head(head: bytes, size: int) -> str:
+    """As `sniff`, of the beginning alone; "" where the end has a word in it."""
+    return "" if head.startswith(_ZIP_MARK) else sniff(head, size)
 
 
 def _decoded(head: bytes, *, whole: bool) -> str | None:
@@ -148,7 +154,7 @@ def _doctype_end(body: str, place: int) -> int:
 
 
 def _binary_type(head: bytes, tail: bytes) -> str:
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith(_ZIP_MARK):
         return _zip_type(head, tail)
     if _NETPBM_BINARY.match(head):
         return "image/x-portable-anymap"

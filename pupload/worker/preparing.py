@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
 
 from pupload.containers.archive import send_files
 from pupload.containers.docker import Refused
@@ -20,15 +20,13 @@ from pupload.worker.image import require_image
 from pupload.worker.outputs import file_name
 from pupload.worker.shop import Attempt, Shop, placed, stage_of
 from pupload.worker.snapshots import of_inputs
-from pupload.worker.staging import known_names, stage_inputs
+from pupload.worker.staging import Names, stage_inputs
 from pupload.worker.tools import hand_in_sheets, lay_out
 from pupload.worker.workdir import WorkDir, lacking, make_work_dir
 
+T = TypeVar("T")
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
-
-
-Names = Mapping[str, str]
-"""Ports of inputs that are there, with the names of their files."""
 
 
 async def prepare(shop: Shop, attempt: Attempt) -> None:
@@ -38,26 +36,41 @@ async def prepare(shop: Shop, attempt: Attempt) -> None:
     """
     hold = attempt.hold
     await hold.unless_told(_make_room(shop, attempt))
-    known = _known_names(attempt.assignment)
-    files = asyncio.create_task(_gather(shop, attempt))
+    names = Names(attempt.assignment.inputs)
+    files = asyncio.create_task(_gather(shop, attempt, names))
     try:
         await hold.unless_told(_find_image(shop, attempt, files))
-        if known is not None:
-            await _create(shop, attempt, known)
+        if _mounts_more(attempt.assignment):
+            await hold.unless_told(_gathered(files))
+        likely = await hold.unless_told(_unless_failed(names.known(), files))
+        await _create(shop, attempt, likely)
         await hold.unless_told(_gathered(files))
     finally:
         files.cancel()
         await asyncio.wait({files})
     found = {staged.port: staged.path.name for staged in attempt.staged}
-    if found != known:
+    if found != likely:
         await _create(shop, attempt, found)
     await hold.unless_told(_hand_in(shop, attempt))
 
 
-def _known_names(assignment: Assignment) -> Names | None:
-    """What the inputs will be called, where the container can be made while they are still coming."""
-    # The engine wants to see every folder that it is to mount.
-    return None if assignment.folders or assignment.attachments else known_names(assignment.inputs)
+def _mounts_more(assignment: Assignment) -> bool:
+    """True where the container mounts what must be there before it is made; the rest is told by names alone."""
+    return bool(assignment.folders or assignment.attachments)
+
+
+async def _unless_failed(asked: Coroutine[None, None, T], files: "asyncio.Future[None]") -> T:
+    """What is asked for, which is no longer looked for once the files are known not to come."""
+    asking = asyncio.ensure_future(asked)
+    either: set[asyncio.Future[Any]] = {asking, files}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if files.done():
+            files.result()
+        return await asking
+    finally:
+        asking.cancel()
+        await asyncio.wait({asking})
 
 
 async def _make_room(shop: Shop, attempt: Attempt) -> None:
@@ -93,10 +106,11 @@ def _require_plain_names(attempt: Attempt) -> None:
             raise NodeFailure(Reason.POLICY, f"{name[:200]!r} is no name for a file", final=True)
 
 
-async def _gather(shop: Shop, attempt: Attempt) -> None:
+async def _gather(shop: Shop, attempt: Attempt, names: Names) -> None:
     """Step 3: inputs, attachments and kept folders at once."""
     assignment = attempt.assignment
-    inputs = asyncio.ensure_future(stage_inputs(stage_of(shop, attempt), assignment.inputs, placed(attempt).inputs))
+    stage, folder = stage_of(shop, attempt), placed(attempt).inputs
+    inputs = asyncio.ensure_future(stage_inputs(stage, assignment.inputs, folder, names))
     folders = asyncio.ensure_future(stage_folders(shop, attempt))
     attachments = asyncio.ensure_future(stage_attachments(shop, attempt))
     try:
@@ -113,25 +127,16 @@ async def _gather(shop: Shop, attempt: Attempt) -> None:
 
 
 async def _find_image(shop: Shop, attempt: Attempt, files: "asyncio.Future[None]") -> None:
-    """Step 4; and nothing more is looked for once the files are known not to come."""
-    looking = asyncio.ensure_future(require_image(shop, attempt))
-    try:
-        with attempt.step("image"):
-            either: set[asyncio.Future[Any]] = {looking, files}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if files.done():
-                files.result()
-            attempt.image = await looking
-    finally:
-        looking.cancel()
-        await asyncio.wait({looking})
+    """Step 4."""
+    with attempt.step("image"):
+        attempt.image = await _unless_failed(require_image(shop, attempt), files)
 
 
 async def _gathered(files: "asyncio.Future[None]") -> None:
     await files
 
 
-async def _create(shop: Shop, attempt: Attempt, names: Names) -> None:
+async def _create(shop: Shop, attempt: Attempt, names: Mapping[str, str]) -> None:
     """Step 5. It is not cut short: what the engine has begun it would finish, unseen."""
     spec = container_spec(shop, attempt, names)
     if spec.egress:
@@ -151,7 +156,7 @@ async def _create(shop: Shop, attempt: Attempt, names: Names) -> None:
             raise
 
 
-async def _created(shop: Shop, attempt: Attempt, spec: ContainerSpec, names: Names) -> str:
+async def _created(shop: Shop, attempt: Attempt, spec: ContainerSpec, names: Mapping[str, str]) -> str:
     try:
         return await shop.engine.create(spec)
     except Refused as refused:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from pupload.failpoints import reach
+from pupload.flow.digest import Digest
 from pupload.flow.mime import extension_for, matches
 from pupload.flow.plan import Reason
+from pupload.flow.sniff import sniff_head
 from pupload.protocol import AttemptRef, InputFound, InputSpec, ObjectRef, OutputFound, PutWish, Sign, Signed, SignedPut
 from pupload.worker.control import Control
 from pupload.worker.failure import NodeFailure
@@ -48,8 +50,44 @@ class Stage:
         return await self.control.sign(wish.model_copy(update={"expires_s": self.within_s + URL_MARGIN_S}))
 
 
-async def stage_inputs(stage: Stage, inputs: Sequence[InputSpec], folder: Path) -> list[Staged]:
-    """Every input that has an object, in `folder`, checked, in the order of `inputs`.
+class Names:
+    """What the files of inputs will be called, by port: known once each has a type, by its head at least."""
+
+    def __init__(self, inputs: Sequence[InputSpec]) -> None:
+        contents = {spec.port: spec.content for spec in inputs if spec.content}
+        self._unknown = {port for port, content in contents.items() if not (content.sha256 and content.content_type)}
+        self._known = {port: _named(port, content.content_type) for port, content in contents.items()}
+        self._all = asyncio.Event()
+        self._look()
+
+    def learn(self, port: str, content_type: str) -> None:
+        """Its head looks like this."""
+        if port in self._unknown:
+            self._unknown.discard(port)
+            self._known[port] = _named(port, content_type)
+            self._look()
+
+    def _look(self) -> None:
+        if not self._unknown:
+            self._all.set()
+
+    def settle(self, staged: Sequence["Staged"]) -> None:
+        """All are here."""
+        self._known = {each.port: each.path.name for each in staged}
+        self._all.set()
+
+    async def known(self) -> dict[str, str]:
+        """All of them. An input may yet turn out to be something else, by its end."""
+        await self._all.wait()
+        return dict(self._known)
+
+
+def _named(port: str, content_type: str) -> str:
+    return f"{port}{extension_for(content_type)}"
+
+
+async def stage_inputs(stage: Stage, inputs: Sequence[InputSpec], folder: Path, names: Names) -> list[Staged]:
+    """Every input that has an object, in `folder`, checked, in the order of `inputs`; `names` learns theirs.
 
     Errors: NodeFailure.
     """
@@ -57,27 +95,26 @@ async def stage_inputs(stage: Stage, inputs: Sequence[InputSpec], folder: Path) 
 
     async def one(spec: InputSpec, content: ObjectRef) -> Staged:
         async with gate:
-            return await _stage_input(stage, spec, content, folder)
+            return await _stage_input(stage, spec, content, folder, names)
 
-    return await _all_within(stage, "inputs", [one(spec, spec.content) for spec in inputs if spec.content])
-
-
-def known_names(inputs: Sequence[InputSpec]) -> dict[str, str] | None:
-    """The names that the files of inputs will have, by port; None where one has not been read by anybody yet."""
-    contents = {spec.port: spec.content for spec in inputs if spec.content}
-    if not all(content.sha256 and content.content_type for content in contents.values()):
-        return None
-    return {port: f"{port}{extension_for(content.content_type)}" for port, content in contents.items()}
+    staged = await _all_within(stage, "inputs", [one(spec, spec.content) for spec in inputs if spec.content])
+    names.settle(staged)
+    return staged
 
 
-async def _stage_input(stage: Stage, spec: InputSpec, content: ObjectRef, folder: Path) -> Staged:
+async def _stage_input(stage: Stage, spec: InputSpec, content: ObjectRef, folder: Path, names: Names) -> Staged:
     async def renewed() -> str:
         signed = await stage.sign(Sign(ref=stage.ref, gets=[spec.edge]))
         return signed.gets[0].url
 
+    def begun(digest: Digest) -> None:
+        is_whole = digest.size_bytes >= content.size_bytes
+        if likely := digest.content_type() if is_whole else sniff_head(digest.head, content.size_bytes):
+            names.learn(spec.port, likely)
+
     arrived = folder / spec.port
     try:
-        digest = await stage.transfers.fetch(content, arrived, renewed)
+        digest = await stage.transfers.fetch(content, arrived, renewed, begun)
         await reach("input.arrived")
     except TransferFailed as error:
         raise NodeFailure(Reason.TRANSFER, f"input {spec.port} did not arrive: {error}", final=error.final) from error
@@ -85,7 +122,7 @@ async def _stage_input(stage: Stage, spec: InputSpec, content: ObjectRef, folder
     if not matches(found, spec.types):
         text = f"input {spec.port} is {found}; allowed: {', '.join(spec.types)}"
         raise NodeFailure(Reason.TYPE, text, final=True)
-    path = arrived.with_name(f"{spec.port}{extension_for(found)}")
+    path = arrived.with_name(_named(spec.port, found))
     if path != arrived and path.exists():
         raise NodeFailure(Reason.POLICY, f"two inputs would be {path.name}; give one port another name", final=True)
     arrived.rename(path)

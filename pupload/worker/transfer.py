@@ -104,10 +104,16 @@ class Transfers:
         except InvalidRequest as error:
             raise TransferFailed(f"the store is not asked: {error}", final=True) from error
 
-    async def fetch(self, content: ObjectRef, target: Path, renewed: Callable[[], Awaitable[str]]) -> Digest:
+    async def fetch(
+        self,
+        content: ObjectRef,
+        target: Path,
+        renewed: Callable[[], Awaitable[str]],
+        begun: Callable[[Digest], None] = lambda _: None,
+    ) -> Digest:
         """What was read, now in `target`, complete and checked.
 
-        `renewed` gives a fresh URL.
+        `renewed` gives a fresh URL; `begun` is told what is known once the first bytes are here.
         Errors: TransferFailed; OSError of the disk.
         """
         if handed := await asyncio.to_thread(self._handed_over, content, target):
@@ -115,7 +121,7 @@ class Transfers:
         url = content.url
 
         async def once() -> Digest:
-            return await self._fetch(content, url, target)
+            return await self._fetch(content, url, target, begun)
 
         async def renew() -> None:
             nonlocal url
@@ -177,7 +183,7 @@ class Transfers:
             return None
         return part.digest
 
-    async def _fetch(self, content: ObjectRef, url: str, target: Path) -> Digest:
+    async def _fetch(self, content: ObjectRef, url: str, target: Path, begun: Callable[[Digest], None]) -> Digest:
         part = _Part(target)
         try:
             async with (
@@ -187,7 +193,10 @@ class Transfers:
                 await _check(response)
                 _same_object(content, response)
                 async for lot in _gathered(response.content):
+                    is_first = part.digest.size_bytes == 0
                     await asyncio.to_thread(part.take, lot)
+                    if is_first:
+                        begun(part.digest)
                     if part.digest.size_bytes > content.size_bytes:
                         break
         except (aiohttp.ClientError, TimeoutError) as error:

@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import io
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -278,3 +280,26 @@ async def test_an_input_that_does_not_come_leaves_nothing(controller: FakeContro
     node = an_assignment(*shell("true"), inputs=[controller.input("a", b"words")])
     del controller.store.objects["in/a"]
     assert (await outcome_of(controller, node)).reason is Reason.TRANSFER
+
+
+def a_document() -> bytes:
+    """Which only its end tells from any other ZIP."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as file:
+        file.writestr("picture", bytes(3 * MB))
+        file.writestr("word/document.xml", "<document/>")
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [(b"", "a"), (b"words " * MB, "a.txt"), (a_document(), "a.docx")],
+    ids=["empty", "text", "docx"],
+)
+async def test_an_upload_that_nobody_has_read_has_the_name_of_what_it_is(
+    controller: FakeController, files: str, content: bytes, name: str
+) -> None:
+    inputs = [controller.input("a", content, checked=False)]
+    finish = await outcome_of(controller, an_assignment(*shell("ls /pup/in; echo ${a}"), inputs=inputs))
+    assert finish.outcome is Outcome.SUCCEEDED, finish
+    assert controller.text(finish) == [name, f"/pup/in/{name}"]
