@@ -44,9 +44,9 @@ SHAPES: dict[str, Callable[[Copy, Path], None]] = {"chain of ten": chain, "fan-o
 # --- the flows -----------------------------------------------------------------------------------------------------
 
 
-def _definition(name: str, inputs: list[str]) -> dict[str, object]:
+def _definition(name: str, inputs: list[str], tier: str = "c-nano") -> dict[str, object]:
     return {
-        "Publisher": "bench", "Name": name, "Image": IMAGE, "Tier": "c-nano",
+        "Publisher": "bench", "Name": name, "Image": IMAGE, "Tier": tier,
         "Inputs": [{"Name": port, "Required": True, "Type": ["*/*"]} for port in inputs],
         "Outputs": [{"Name": "out", "Required": True, "Type": ["*/*"]}],
         "Command": {"Name": "copy", "Exec": f"cp ${{{inputs[0]}}} ${{out}}"},
@@ -62,9 +62,9 @@ def _flow(name: str, nodes: list[dict[str, object]], *definitions: dict[str, obj
     return {"Flow": {"Name": name, "Nodes": nodes}, "NodeDefs": list(definitions)}
 
 
-def chain_flow(length: int) -> dict[str, object]:
+def chain_flow(length: int, tier: str = "c-nano") -> dict[str, object]:
     nodes = [_node(f"n{i}", "copy", {"in": f"f{i}"}, f"f{i + 1}") for i in range(length)]
-    return _flow(f"bench-chain-{length}", nodes, _definition("copy", ["in"]))
+    return _flow(f"bench-chain-{length}", nodes, _definition("copy", ["in"], tier))
 
 
 def fan_flow() -> dict[str, object]:

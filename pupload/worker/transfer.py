@@ -32,6 +32,8 @@ IDLE_S = 30.0
 _EXPIRED = frozenset({400, 401, 403})
 _RENEWALS = 3
 _MD5 = "Content-MD5"
+_LOT_BYTES = 2 * PIECE_BYTES
+"""A turn of a thread costs as much as to write and hash a tenth of this."""
 
 T = TypeVar("T")
 
@@ -256,7 +258,7 @@ async def _gathered(content: aiohttp.StreamReader) -> AsyncIterator[list[bytes]]
     async for data, _ in content.iter_chunks():
         waiting.append(data)
         size += len(data)
-        if size >= PIECE_BYTES:
+        if size >= _LOT_BYTES:
             yield waiting
             waiting, size = [], 0
     if waiting:
