@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.claims import move_in
 from tests.support.postgres import a_database, a_postgres
+from tests.support.survived import told
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -13,6 +14,15 @@ def pytest_configure(config: pytest.Config) -> None:
     only_directs = config.getoption("dist", "no") != "no" and config.getoption("tx", [])
     if not only_directs:
         move_in()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says what of the faults that the page on reliability names was tried, and survived."""
+    passed, bad = ([each.nodeid for each in terminalreporter.getreports(kind)] for kind in ("passed", "failed"))
+    if lines := list(told(passed, bad)):
+        terminalreporter.section("faults tried and survived")
+        for line in lines:
+            terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session")

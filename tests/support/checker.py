@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -218,8 +219,9 @@ def _webhooks(facts: Facts, history: History) -> Iterator[str]:
         f"run {run}: event {seq} was told under {len(each)} ids" for (run, seq), each in ids.items() if len(each) > 1
     )
     heard = {told.id for told in history.told}
+    now = datetime.now(UTC)
     for webhook_id, row in rows.items():
-        if row["state"] == "pending":
+        if row["state"] == "pending" and (row["tries"] == 0 or row["next_at"] < now):
             yield f"run {row['run_id']}: webhook {webhook_id} is still to be told"
         elif row["state"] == "delivered" and history.told and webhook_id not in heard:
             yield f"run {row['run_id']}: webhook {webhook_id} is noted as delivered, and nobody heard it"
