@@ -173,7 +173,7 @@ class Database:
         try:
             async with asyncio.timeout(5):
                 await self._pool.close()
-        except TimeoutError:
+        except _GONE:
             self._pool.terminate()
 
 

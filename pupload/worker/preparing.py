@@ -35,7 +35,8 @@ async def prepare(shop: Shop, attempt: Attempt) -> None:
     Errors: NodeFailure; Stopped; LostLease; EngineUnavailable.
     """
     hold = attempt.hold
-    await hold.unless_told(_make_room(shop, attempt))
+    await _make_room(shop, attempt)
+    await hold.unless_told(reach("attempt.placed"))
     names = Names(attempt.assignment.inputs)
     files = asyncio.create_task(_gather(shop, attempt, names))
     try:
@@ -74,7 +75,7 @@ async def _unless_failed(asked: Coroutine[None, None, T], files: "asyncio.Future
 
 
 async def _make_room(shop: Shop, attempt: Attempt) -> None:
-    """Step 2: a directory for the files, and room for them."""
+    """Step 2: a directory for the files, and room for them. It is not cut short: its thread would go on, unseen."""
     assignment = attempt.assignment
     _require_plain_names(attempt)
     needed = sum(spec.content.size_bytes for spec in assignment.inputs if spec.content) + room_for(assignment.folders)
@@ -91,7 +92,6 @@ async def _make_room(shop: Shop, attempt: Attempt) -> None:
         return place
 
     attempt.place = await asyncio.to_thread(make)
-    await reach("attempt.placed")
 
 
 def _require_plain_names(attempt: Attempt) -> None:

@@ -3,18 +3,20 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.docker_images import an_image_with_entrypoint, ensure_busybox
+from tests.support.fleet import Fleet
 from tests.support.system import System, a_system
 from tests.support.visitor import Visitor
 from tests.support.web_server import WebServer, a_web_server
 
 COPYING = ("sh", "-c", 'echo own entrypoint; cat "$INPUT_IN" > "$OUTPUT_OUT"')
+_LOG_TAIL = 20_000
 TINY = {"tiny": {"cpu": 0.5, "memory": "32mb", "disk": "100mb"}}
 EVERYWHERE = {
     "PUPLOAD_RECONCILE_S": "0.5",
@@ -43,6 +45,16 @@ SHORT_LEASES = EVERYWHERE | {
     "PUPLOAD_LEASE_S": "3",
     # Five deaths may hit one node each time; that is the matter of another test.
 }
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tells with a failure what the programs said last: their logs are gone with their places."""
+    report = yield
+    if report.failed:
+        programs = {id(each): each for each in item.funcargs.values() if isinstance(each, System | Fleet)}
+        report.sections += [("what the programs said", each.log[-_LOG_TAIL:]) for each in programs.values()]
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,20 @@
 """Attempts on the real engine, each to its end."""
 
+import threading
+import time
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pupload.config import WorkerConfig
 from pupload.flow.plan import Reason
 from pupload.protocol import Outcome
+from pupload.worker import preparing
+from pupload.worker.workdir import WorkDir, make_work_dir
 from tests.support.fake_controller import MB, FakeController, an_assignment, an_output, shell
+from tests.support.until import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("worker")]
 
@@ -150,6 +157,27 @@ async def test_a_lost_lease_ends_everything_and_reports_nothing(controller: Fake
     await controller.lose(node.ref)
     await controller.until(lambda: not controller.beats[-1].attempts)
     assert controller.finishes == []
+
+
+async def test_an_attempt_lost_while_its_directory_is_made_leaves_none(
+    controller: FakeController, config: WorkerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, made = threading.Event(), threading.Event()
+
+    def made_late(parent: Path, name: str, owner: tuple[int, int]) -> WorkDir:
+        begun.set()
+        time.sleep(2)
+        place = make_work_dir(parent, name, owner)
+        made.set()
+        return place
+
+    monkeypatch.setattr(preparing, "make_work_dir", made_late)
+    node = an_assignment(*shell("sleep 60"))
+    await controller.offer(node)
+    await controller.until(begun.is_set)
+    await controller.lose(node.ref)
+    await controller.until(lambda: made.is_set() and not controller.beats[-1].attempts)
+    await until(lambda: [path for path in config.work_dir.iterdir() if path.is_dir()] == [])
 
 
 async def test_a_program_sees_what_the_contract_says(controller: FakeController) -> None:
