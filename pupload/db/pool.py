@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 from pgqueuer.queries import Queries
@@ -41,6 +41,8 @@ _PASSING = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
+    # A newer controller has changed a table since the statement was prepared; the driver prepares it anew.
+    asyncpg.InvalidCachedStatementError,
 )
 _GONE = (
     asyncpg.PostgresConnectionError,
@@ -120,9 +122,16 @@ class Database:
         Errors: DatabaseUnavailable when PostgreSQL is gone; whether the commit happened is then unknown, and every
         caller must be right either way.
         """
+        return await self._insist(work)
+
+    async def read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """As `transact`, for what writes nothing: all statements of `work` see one moment of the database."""
+        return await self._insist(work, isolation="repeatable_read", readonly=True)
+
+    async def _insist(self, work: Callable[[Connection], Awaitable[T]], **kind: Any) -> T:
         for again in range(5):
             try:
-                async with self.connection() as connection, connection.transaction():
+                async with self.connection() as connection, connection.transaction(**kind):
                     return await self._heard_out(connection, work)
             except DatabaseUnavailable as error:
                 if not isinstance(error.__cause__, _PASSING):
@@ -130,17 +139,6 @@ class Database:
                 _LOG.info("transaction repeated: %s", error)
                 await asyncio.sleep(0.02 * 2**again)
         raise DatabaseUnavailable("the database kept breaking this transaction; try again")
-
-    async def read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """The result of `work`, all of whose statements see one moment of the database, and write nothing.
-
-        Errors: DatabaseUnavailable.
-        """
-        async with (
-            self.connection() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            return await self._heard_out(connection, work)
 
     async def _heard_out(self, connection: Connection, work: Callable[[Connection], Awaitable[T]]) -> T:
         try:
@@ -190,6 +188,8 @@ def _told(error: Exception) -> str:
     # Who hangs up on a silent server in a transaction hears of that instead.
     if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
         return "the database does not answer in time"
+    if isinstance(error, asyncpg.InternalClientError):
+        return "the connection to the database has ended"
     return f"the database does not answer: {error}"
 
 

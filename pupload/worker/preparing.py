@@ -36,7 +36,6 @@ async def prepare(shop: Shop, attempt: Attempt) -> None:
     """
     hold = attempt.hold
     await _make_room(shop, attempt)
-    await hold.unless_told(reach("attempt.placed"))
     names = Names(attempt.assignment.inputs)
     files = asyncio.create_task(_gather(shop, attempt, names))
     try:
@@ -92,6 +91,7 @@ async def _make_room(shop: Shop, attempt: Attempt) -> None:
         return place
 
     attempt.place = await asyncio.to_thread(make)
+    await reach("attempt.placed")
 
 
 def _require_plain_names(attempt: Attempt) -> None:

@@ -115,6 +115,24 @@ async def test_a_transaction_that_a_deadlock_broke_is_done_again(database_dsn: s
         await database.close()
 
 
+@pytest.mark.parametrize("way", ["read", "transact"])
+async def test_a_table_that_a_newer_controller_changed_is_read_anew(database_dsn: str, way: str) -> None:
+    database = await open_database(database_dsn, 3)
+    try:
+        for column in ("one", "two"):
+            async with database.connection() as connection:
+                await connection.execute(f"ALTER TABLE runs ADD COLUMN {column} int")
+            rows = await getattr(database, way)(_columns_of_runs)
+            assert column in rows
+    finally:
+        await database.close()
+
+
+async def _columns_of_runs(connection: Connection) -> list[str]:
+    statement = await connection.fetch("SELECT r.* FROM (SELECT) AS nothing LEFT JOIN runs AS r ON true")
+    return list(statement[0].keys())
+
+
 async def test_more_requests_than_connections_wait_for_each_other(
     database_dsn: str, store: Store, tmp_path: Path
 ) -> None:
