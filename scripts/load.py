@@ -255,7 +255,7 @@ async def paced(rate: int, listeners: int, seconds: float) -> Pace:
 
 
 async def _statuses(client: aiohttp.ClientSession, ids: list[str], seconds: float) -> list[float]:
-    waited, until = [], time.monotonic() + seconds
+    waited, until = list[float](), time.monotonic() + seconds
     while time.monotonic() < until:
         asked = time.monotonic()
         async with client.get(f"/api/v1/flow/status/{ids[len(waited) % len(ids)]}") as answer:

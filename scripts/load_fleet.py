@@ -64,8 +64,8 @@ class Fleet:
 
     async def hello(self) -> None:
         """Introduce the worker."""
-        told = {"Name": "load", "Instance": INSTANCE, "Version": "0", "Capacity": capacity(self._seats)}
-        await self._wires[-1].post("hello", told)
+        told = {"Name": "load", "Instance": INSTANCE, "Version": "0"}
+        await self._wires[-1].post("hello", {**told, "Capacity": capacity(self._seats)})
 
     async def beat(self) -> None:
         """Keep the leases, for ever."""

@@ -59,9 +59,9 @@ def _fitting(tiers: Mapping[str, Tier], rooms: Sequence[Room]) -> list[str]:
 def allot(waiting: Sequence[Tier], rooms: Sequence[Room]) -> list[tuple[Tier, int]]:
     """Each of the waiting attempts' tiers that fits, with the place in `rooms` that gets it. PURE.
 
-    >>> one, two = (Room(Capacity(1, 2**40, 2**40), most=5) for _ in range(2))
     >>> from pupload.tiers import TIERS
     >>> small = TIERS["c-small"]
+    >>> one, two = (Room(Capacity(small.cpu, 2**40, 2**40), most=5) for _ in range(2))
     >>> [place for _, place in allot([small, small], [one, two])]
     [0, 1]
     """

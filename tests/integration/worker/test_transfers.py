@@ -229,26 +229,23 @@ async def test_an_output_is_stored_once(controller: FakeController) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-async def test_an_output_that_was_stored_ahead_is_not_stored_again(
-    controller: FakeController, config: WorkerConfig, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("script", "stored"),
+    [
+        ("echo early > ${b}; sleep 2", [b"early\n"]),
+        ("echo early > ${b}; sleep 2; echo late > ${b}", [b"early\n", b"late\n"]),
+    ],
+    ids=["left as it was", "changed since"],
+)
+async def test_an_output_that_was_stored_ahead_is_stored_again_only_if_it_has_changed(
+    controller: FakeController, config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, script: str, stored: list[bytes]
 ) -> None:
     monkeypatch.setattr(Departures, "until_empty", lambda *_: as_soon_as_something_is_there(config))
-    node = an_assignment(*shell("echo whole > ${b}; sleep 2"), outputs=[an_output("b")])
+    node = an_assignment(*shell(script), outputs=[an_output("b")])
     finish = await outcome_of(controller, node)
-    assert puts(controller, node) == 1
-    assert controller.store.objects[finish.outputs[0].key] == b"whole\n"
-
-
-@pytest.mark.usefixtures("worker")
-async def test_an_output_that_changed_after_it_was_stored_is_stored_again(
-    controller: FakeController, config: WorkerConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Departures, "until_empty", lambda *_: as_soon_as_something_is_there(config))
-    node = an_assignment(*shell("echo early > ${b}; sleep 2; echo late > ${b}"), outputs=[an_output("b")])
-    finish = await outcome_of(controller, node)
-    assert puts(controller, node) == 2
-    assert controller.store.objects[finish.outputs[0].key] == b"late\n"
-    assert finish.outputs[0].sha256 == hashlib.sha256(b"late\n").hexdigest()
+    assert puts(controller, node) == len(stored)
+    assert controller.store.objects[finish.outputs[0].key] == stored[-1]
+    assert finish.outputs[0].sha256 == hashlib.sha256(stored[-1]).hexdigest()
 
 
 @pytest.mark.usefixtures("worker")

@@ -1,12 +1,10 @@
 """What is told of a soak."""
 
-import doctest
 from dataclasses import replace
 
 import pytest
 
 from tests.support.processes import Footprint
-from tests.support.soak import look, report
 from tests.support.soak.report import Ended, Outcome, markdown, parted
 from tests.support.soak.schedule import Strike, Struck
 
@@ -23,11 +21,6 @@ OUTCOME = Outcome(
     asked_again={"503": 4},
     footprints={"c1": (Footprint(20, 5, 102_400), Footprint(21, 6, 104_448))},
 )
-
-
-@pytest.mark.parametrize("module", [report, look])
-def test_the_examples_of_its_parts_are_true(module: object) -> None:
-    assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
