@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 import logging
 import threading
 import time
@@ -16,24 +15,19 @@ from pupload.containers.docker import Refused
 from pupload.errors import Conflict, ControllerUnavailable, EngineUnavailable, LostLease, NotFound
 from pupload.failpoints import reach
 from pupload.protocol import Assignment, AttemptRef, Beat, BeatAnswer, Claim, Finish, Hello, Outcome, Welcome
-from pupload.tiers import Capacity
 from pupload.worker.attempt import run_attempt
 from pupload.worker.beat import Beats
-from pupload.worker.capacity import Ledger, Reservation, free_after
+from pupload.worker.capacity import Ledger, Reservation
+from pupload.worker.claiming import Claims
 from pupload.worker.control import pauses
 from pupload.worker.egress import ensure_walled
 from pupload.worker.failure import NodeFailure
 from pupload.worker.hold import Hold
 from pupload.worker.shop import Shop, attempt_name
 
-WAIT_S = 15.0
-_MORE_S = 0.05
-"""What becomes free is offered after so long, if it was not taken by then together with others that came free."""
 _LAST_CLAIM_S = 1.0
 _LOOK_S = 0.5
 _HURRY_S = 30.0
-_LOOP = "the loop of claims"
-_MORE = "what has become free"
 WEDGED_S = 120.0
 """An event loop that has stood still for so long looks after nothing any more: its attempts are better lost."""
 
@@ -57,12 +51,10 @@ class Worker:
         self._held: dict[str, Held] = {}
         self._names: set[str] = set()
         self._runs: set[asyncio.Task[None]] = set()
-        self._offers: dict[str, Capacity] = {}
-        self._room = asyncio.Event()
+        self._claims = Claims(shop, ledger)
         self._draining = asyncio.Event()
         self._hurrying = asyncio.Event()
         self._gone: Conflict | None = None
-        self._fence_s = 0.0
         self._turned = time.monotonic()
 
     def drain(self) -> None:
@@ -82,7 +74,7 @@ class Worker:
             return
         log.info("worker %s serves %s", self._shop.config.worker_name, self._ledger.offered)
         await reach("worker.greeted")
-        self._fence_s = welcome.fence_s
+        self._claims.fence_s = welcome.fence_s
         beating = asyncio.create_task(self._keep_beating(welcome))
         keeper = asyncio.create_task(self._keep_clean())
         try:
@@ -214,14 +206,9 @@ class Worker:
     async def _claim_on(self) -> None:
         faults = pauses()
         while not self._draining.is_set() and self._gone is None:
-            # An end that is being reported has claimed all of it, and its answer comes at once. To claim beside that
-            # would be for the rest alone, and as long as the claim is held.
-            if self._offers or self._unoffered().cpu < 1:
-                self._room.clear()
-                await self._room.wait()
-                continue
             try:
-                await self._claim_once()
+                await self._claims.until_sensible()
+                await self._claims.hold(self._accept)
                 faults = pauses()
             except ControllerUnavailable as error:
                 log.warning("no work: %s", error)
@@ -235,74 +222,6 @@ class Worker:
             except LostLease as error:
                 self._lose_all()
                 self._gone = Conflict(f"another worker goes by the name {self._shop.config.worker_name}: {error}")
-
-    async def _claim_once(self) -> None:
-        try:
-            assignments = await self._held_claim(min(WAIT_S, self._fence_s * 0.75))
-        finally:
-            self._withdraw(_LOOP)
-        self._accept(assignments)
-
-    async def _held_claim(self, wait_s: float) -> list[Assignment]:
-        """The answer to a claim that is held until there is work, or more to offer than it says."""
-        asking = asyncio.ensure_future(self._ask(self._claim(_LOOP, wait_s)))
-        growing = asyncio.ensure_future(self._grown())
-        try:
-            await asyncio.wait({asking, growing}, return_when=asyncio.FIRST_COMPLETED)
-            if not asking.done():
-                await self._claim_more()
-            return await asking
-        finally:
-            growing.cancel()
-            asking.cancel()
-            await asyncio.wait({asking, growing})
-
-    async def _grown(self) -> None:
-        """Return when something is free for a while that nobody has offered."""
-        while True:
-            self._room.clear()
-            while len(self._offers) > 1 or self._unoffered().cpu < 1:
-                await self._room.wait()
-                self._room.clear()
-            await asyncio.sleep(_MORE_S)
-            if len(self._offers) == 1 and self._unoffered().cpu >= 1:
-                return
-
-    async def _claim_more(self) -> None:
-        """Offer what has become free, and have the claim that is held answered, which offers less than there is."""
-        try:
-            self._accept(await self._ask(self._claim(_MORE, 0.0, recalls=True)))
-        except (ControllerUnavailable, TimeoutError) as error:
-            log.info("what has become free is offered with the next claim: %s", error)
-        finally:
-            self._withdraw(_MORE)
-
-    async def _ask(self, claim: Claim) -> list[Assignment]:
-        """What the controller gives, in time: later its leases may be over, and the controller takes them back."""
-        asked = time.monotonic()
-        async with asyncio.timeout(self._fence_s):
-            assignments = await self._shop.control.claim(claim)
-            if assignments:
-                await reach("claim.heard")
-        if time.monotonic() - asked < self._fence_s:
-            return assignments
-        # We were frozen over the answer: no timer went off meanwhile.
-        log.warning("an answer came too late, %d attempts dropped", len(assignments))
-        return []
-
-    def _claim(self, who: str, wait_s: float, *, recalls: bool = False) -> Claim:
-        """A claim for all that is offered to nobody yet; it stays offered until `who` withdraws it."""
-        free = self._offers[who] = self._unoffered()
-        # What was found by a tag is no digest that somebody has named, so a worker that wants these tells nothing.
-        images = {} if self._shop.config.require_digest else self._shop.images.means()
-        return Claim(
-            instance=self._shop.instance,
-            free=free,
-            most=max(1, int(free.cpu)),
-            wait_s=wait_s,
-            recalls=recalls,
-            images=images,
-        )
 
     def _accept(self, assignments: list[Assignment]) -> None:
         for assignment in assignments:
@@ -323,15 +242,15 @@ class Worker:
     async def _run(self, name: str, assignment: Assignment, reservation: Reservation) -> None:
         held = self._held[name] = Held(assignment.ref, Hold())
         place = contextlib.ExitStack()
-        place.callback(self._free_place, reservation)
+        place.callback(self._claims.free, reservation)
 
         def freed() -> Claim | None:
             place.close()
-            return self._next_claim(name)
+            return None if self._draining.is_set() else self._claims.with_end(name)
 
         def ended(following: list[Assignment]) -> None:
             self._held.pop(name, None)
-            self._withdraw(name)
+            self._claims.withdraw(name)
             self._accept(following)
 
         try:
@@ -340,26 +259,9 @@ class Worker:
             log.exception("attempt %s ended by a fault of this program", name)
         finally:
             place.close()
-            self._withdraw(name)
+            self._claims.withdraw(name)
             self._held.pop(name, None)
             self._names.discard(name)
-
-    def _free_place(self, reservation: Reservation) -> None:
-        self._ledger.release(reservation)
-        self._room.set()
-
-    def _unoffered(self) -> Capacity:
-        """What is free and in no claim under way: two that offered the same would both be answered."""
-        return functools.reduce(free_after, self._offers.values(), self._ledger.free)
-
-    def _withdraw(self, who: str) -> None:
-        if self._offers.pop(who, None) is not None:
-            self._room.set()
-
-    def _next_claim(self, name: str) -> Claim | None:
-        if self._draining.is_set() or self._unoffered().cpu < 1:
-            return None
-        return self._claim(name, 0.0)
 
     async def _give_back(self, assignment: Assignment) -> None:
         finish = Finish(ref=assignment.ref, outcome=Outcome.RELEASED, message="the worker has no room for it")
