@@ -49,7 +49,7 @@ class Hold:
         """Return once the attempt is to end."""
         await self._told.wait()
 
-    async def unless_told(self, step: Coroutine[Any, Any, T]) -> T:
+    async def unless_told(self, step: Coroutine[Any, Any, T] | asyncio.Future[T]) -> T:
         """The result of `step`, which is cancelled when the attempt is to end.
 
         Errors: Stopped in that case; what `step` raises.

@@ -41,10 +41,10 @@ async def prepare(shop: Shop, attempt: Attempt) -> None:
     try:
         await hold.unless_told(_find_image(shop, attempt, files))
         if _mounts_more(attempt.assignment):
-            await hold.unless_told(_gathered(files))
+            await hold.unless_told(files)
         likely = await hold.unless_told(_unless_failed(names.known(), files))
         await _create(shop, attempt, likely)
-        await hold.unless_told(_gathered(files))
+        await hold.unless_told(files)
     finally:
         files.cancel()
         await asyncio.wait({files})
@@ -130,10 +130,6 @@ async def _find_image(shop: Shop, attempt: Attempt, files: "asyncio.Future[None]
     """Step 4."""
     with attempt.step("image"):
         attempt.image = await _unless_failed(require_image(shop, attempt), files)
-
-
-async def _gathered(files: "asyncio.Future[None]") -> None:
-    await files
 
 
 async def _create(shop: Shop, attempt: Attempt, names: Mapping[str, str]) -> None:
