@@ -19,9 +19,10 @@ from pupload.controller.objects import inputs_of, own_key
 from pupload.controller.service import Service
 from pupload.controller.stores import Stores
 from pupload.controller.submission import Definition, Start, Submission
+from pupload.db.creation import Caller
 from pupload.db.origins import hold_origins
 from pupload.db.pool import Connection
-from pupload.db.runs import Caller, artifact_of, failure_of, no_such_run
+from pupload.db.runs import artifact_of, failure_of, no_such_run
 from pupload.db.sql import SQL
 from pupload.errors import CallerError, Conflict, Gone, LostLease, NotFound, PuploadError, Unavailable
 from pupload.flow.callee import FLOWS, without_evals

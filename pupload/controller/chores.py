@@ -16,8 +16,8 @@ from pupload.controller.evaluations import Evaluations
 from pupload.controller.reconcile import alone
 from pupload.controller.service import Service
 from pupload.controller.signals import CHORES, Signals
+from pupload.db.creation import Caller
 from pupload.db.pool import Connection
-from pupload.db.runs import Caller
 from pupload.db.sql import SQL
 from pupload.errors import PuploadError
 from pupload.failpoints import reach

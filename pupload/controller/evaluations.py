@@ -14,7 +14,8 @@ from pupload.controller.service import Service
 from pupload.controller.signals import Signals, run_topic
 from pupload.controller.stores import Stores
 from pupload.controller.submission import Start, Submission
-from pupload.db.runs import Caller, artifact_of, failure_of, no_such_run
+from pupload.db.creation import Caller
+from pupload.db.runs import artifact_of, failure_of, no_such_run
 from pupload.db.sql import SQL
 from pupload.errors import Malformed, PuploadError, TooLarge, Unavailable
 from pupload.flow.load import read_json

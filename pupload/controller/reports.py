@@ -17,8 +17,9 @@ from pupload.controller.stores import Stores
 from pupload.controller.tools import Counted, Tools
 from pupload.controller.turns import keep_session
 from pupload.db.pool import Connection, Database
-from pupload.db.runs import LockedRun, append_records, lock_run, lock_runs
+from pupload.db.runs import LockedRun, lock_run, lock_runs
 from pupload.db.sql import SQL
+from pupload.db.writing import append_records
 from pupload.errors import InvalidRequest, LostLease, NotFound
 from pupload.failpoints import reach
 from pupload.flow.plan import DEFAULT_STORE, Edge, NodeID, Plan, Reason

@@ -9,22 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pupload.controller.plans import PlanCache
+from pupload.db.creation import NewRun, insert_run, join_session
 from pupload.db.files import take_over
 from pupload.db.origins import hold_origins
 from pupload.db.pool import Connection, Database
-from pupload.db.runs import (
-    LockedRun,
-    NewRun,
-    Wanted,
-    Written,
-    dispatches,
-    insert_run,
-    join_session,
-    load_runs,
-    lock_run,
-    save,
-)
+from pupload.db.runs import LockedRun, Wanted, load_runs, lock_run
 from pupload.db.sql import SQL
+from pupload.db.writing import Written, dispatches, save
 from pupload.errors import Conflict, LostLease
 from pupload.failpoints import reach
 from pupload.flow.plan import Edge, NodeID, NodePlan, Plan

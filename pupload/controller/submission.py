@@ -19,9 +19,9 @@ from pupload.controller.supply import Supply, images_of
 from pupload.controller.uploads import Uploads
 from pupload.controller.webhooks import callback_of
 from pupload.controller.workers import unservable
+from pupload.db.creation import Caller, NewRun, NewUpload
 from pupload.db.origins import is_run
 from pupload.db.room import NO_LIMIT, Room
-from pupload.db.runs import Caller, NewRun, NewUpload
 from pupload.errors import InvalidRequest, PuploadError, TooMany
 from pupload.failpoints import reach
 from pupload.flow.message import missing_message

@@ -21,8 +21,9 @@ from pupload.config import ControllerConfig
 from pupload.controller.service import Service
 from pupload.controller.stores import Stores
 from pupload.db.pool import Connection
-from pupload.db.runs import append_records, lock_run
+from pupload.db.runs import lock_run
 from pupload.db.sql import SQL
+from pupload.db.writing import append_records
 from pupload.errors import Conflict, InvalidRequest, NotFound, PuploadError, TooLarge
 from pupload.flow.plan import Edge
 from pupload.run.commands import Record, RecordType

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from pupload.db.creation import NewRun
 from pupload.db.pool import Connection
-from pupload.db.runs import NewRun
 from pupload.db.sql import SQL
 from pupload.errors import Conflict, Gone
 from pupload.run.state import Artifact

@@ -15,8 +15,8 @@ from pupload.controller.service import Beginning
 from pupload.controller.state import Parts
 from pupload.controller.wiring import wire
 from pupload.controller.workers import add_worker
+from pupload.db.creation import NewRun, NewUpload
 from pupload.db.pool import Database, open_database
-from pupload.db.runs import NewRun, NewUpload
 from pupload.flow.plan import Edge, Plan, Source
 from pupload.protocol import Assignment, Claim, Finish, Hello, Outcome, OutputFound
 from pupload.run.state import Artifact, RunID

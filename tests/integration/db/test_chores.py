@@ -7,7 +7,7 @@ import pytest
 
 from pupload.controller.leasing import KnownWorker
 from pupload.controller.submission import Definition, Start
-from pupload.db.runs import Caller
+from pupload.db.creation import Caller
 from pupload.flow.plan import NodeID
 from pupload.queue import ChoreKind
 from pupload.run.state import RunID

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from pupload.controller.service import Service
+from pupload.db.creation import NewRun, NewUpload
 from pupload.db.pool import open_database
-from pupload.db.runs import NewRun, NewUpload
 from pupload.db.sql import SQL
 from pupload.errors import Conflict, NotFound
 from pupload.flow.plan import Binding, Edge, EdgePlan, NodeID, NodePlan, Plan, Source
