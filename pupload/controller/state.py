@@ -21,6 +21,7 @@ from pupload.controller.multipart import Multiparts
 from pupload.controller.nodedefs import NodeDefRegistry
 from pupload.controller.outputs import Outputs
 from pupload.controller.owners import Owners
+from pupload.controller.presigning import Presigning
 from pupload.controller.publishing import Publishing
 from pupload.controller.reconcile import Look
 from pupload.controller.removal import Removal
@@ -60,6 +61,7 @@ class Parts:
     views: Views
     removal: Removal
     claims: Claims
+    presigning: Presigning
     reports: Reports
     replays: Replays
     steps: Steps

@@ -24,6 +24,7 @@ from pupload.controller.multipart import Multiparts
 from pupload.controller.nodedefs import NodeDefRegistry
 from pupload.controller.outputs import Outputs
 from pupload.controller.owners import Owners
+from pupload.controller.presigning import Presigning
 from pupload.controller.publishing import Publishing
 from pupload.controller.reconcile import Look
 from pupload.controller.removal import Removal, note_lifetimes
@@ -153,6 +154,7 @@ def _parts(ground: Ground, accounts: Accounts, incoming: _Incoming) -> Parts:
         views=views,
         removal=removal,
         claims=Claims(ground),
+        presigning=Presigning(service, stores),
         reports=Reports(service, stores, tools),
         replays=Replays(service, begin.submission, begin.calls, ground.box),
         steps=Steps(ground, flows, begin.submission, begin.calls, views),

@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pupload.controller.leasing import KnownWorker
+from pupload.controller.lines import record_lines
 from pupload.controller.tools import ToolAnswers
 from pupload.errors import Conflict, LostLease
 from pupload.flow.plan import Plan, Reason, Retry, ToolOffer
@@ -201,7 +202,7 @@ class Player:
             line = Line(at=BEGINNING, stream="stdout", text=text)
             lines = Lines(ref=self._any(self.held, choice).ref, lines=[line], progress=choice % 100)
             try:
-                await self.desk.parts.reports.lines(lines)
+                await record_lines(self.desk.database, lines)
                 self.table.told.add(text)
             except LostLease:
                 pass

@@ -5,6 +5,7 @@ from typing import TypeVar
 from aiohttp import web
 
 from pupload.controller.leasing import KnownWorker
+from pupload.controller.lines import record_lines
 from pupload.controller.routes.answering import answer, read_document
 from pupload.controller.state import parts_of
 from pupload.document import Document
@@ -52,7 +53,7 @@ async def beat(request: web.Request) -> web.Response:
 async def sign(request: web.Request) -> web.Response:
     """POST Sign → Signed."""
     await _worker(request)
-    return answer(await parts_of(request).reports.sign(await _told(request, Sign)))
+    return answer(await parts_of(request).presigning.sign(await _told(request, Sign)))
 
 
 async def image(request: web.Request) -> web.Response:
@@ -64,7 +65,7 @@ async def image(request: web.Request) -> web.Response:
 async def lines(request: web.Request) -> web.Response:
     """POST Lines → 204."""
     await _worker(request)
-    await parts_of(request).reports.lines(await _told(request, Lines))
+    await record_lines(parts_of(request).service.database, await _told(request, Lines))
     return web.Response(status=204)
 
 

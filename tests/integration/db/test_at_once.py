@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pupload.controller.lines import record_lines
 from pupload.db.pool import Connection
 from pupload.db.runs import lock_run
 from pupload.db.sql import SQL
@@ -124,7 +125,7 @@ async def test_progress_waits_for_the_run_before_it_touches_the_node(desks: tupl
 
     async def hold(connection: Connection) -> asyncio.Task[None]:
         await lock_run(connection, run_id)
-        telling = asyncio.create_task(desks[1].parts.reports.lines(told(held, "half", progress=50)))
+        telling = asyncio.create_task(record_lines(desks[1].database, told(held, "half", progress=50)))
         await until_blocked(desks[0])
         await connection.execute("SELECT FROM run_nodes WHERE run_id = $1 FOR UPDATE NOWAIT", run_id)
         return telling
@@ -155,7 +156,7 @@ async def test_a_line_that_comes_while_its_attempt_ends_is_refused(desks: tuple[
 
     async def end(connection: Connection) -> asyncio.Task[None]:
         await lock_run(connection, run_id)
-        telling = asyncio.create_task(desks[1].parts.reports.lines(told(held, "too late")))
+        telling = asyncio.create_task(record_lines(desks[1].database, told(held, "too late")))
         await until_blocked(desks[0])
         reports = desks[0].parts.reports
         await reports._end(connection, [await reports._weigh(a_success(held))])
