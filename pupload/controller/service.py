@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from pupload.controller.fencing import lost_lease
 from pupload.controller.plans import PlanCache
 from pupload.db.creation import NewRun, insert_run, join_session
 from pupload.db.files import take_over
@@ -16,7 +17,7 @@ from pupload.db.pool import Connection, Database
 from pupload.db.runs import LockedRun, Wanted, load_runs, lock_run
 from pupload.db.sql import SQL
 from pupload.db.writing import Written, dispatches, save
-from pupload.errors import Conflict, LostLease
+from pupload.errors import Conflict
 from pupload.failpoints import reach
 from pupload.flow.plan import Edge, NodeID, NodePlan, Plan
 from pupload.queue import ChoreKind, QueuedAttempt, enqueue, withdraw
@@ -144,7 +145,7 @@ class Service:
         plan = await self.plans.get(connection, run_id)
         locked = await lock_run(connection, run_id)
         if guard is not None and not await guard(connection):
-            raise LostLease("this attempt is not yours any more; drop what was made for it")
+            raise lost_lease()
         event = event_at(locked.now)
         present = await _present(connection, run_id, event)
         (step,) = await self.apply_all_in(connection, [Due(locked, plan, event, present)])
