@@ -540,18 +540,19 @@ async def test_a_watch_keeps_up_with_many_at_once(store: Store, hints: asyncio.Q
 
 
 async def test_an_upload_is_told_when_it_is_whole_and_not_before(store: Store, hints: asyncio.Queue[str]) -> None:
-    halfway, told = asyncio.Event(), []
+    looked, told = asyncio.Event(), []
 
     async def source() -> AsyncIterator[bytes]:
         yield b"x" * MB
         yield b"x" * MB
         await store.put("meanwhile", b"", "")
-        halfway.set()
+        await looked.wait()
         yield b"x" * MB
 
     writing = asyncio.create_task(store.put_stream("slow", source(), 3 * MB))
     while "meanwhile" not in told:
         told.append(await hints.get())
     assert set(told) <= {"first", "meanwhile"}
+    looked.set()
     await writing
     await awaited(hints, "slow")
