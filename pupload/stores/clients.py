@@ -1,4 +1,4 @@
-"""The boto3 clients of one store, each made when first needed: one to ask with, one to copy with, two to sign with."""
+"""The boto3 clients of one store, each made when first needed: one to ask with, one to copy with; and URLs."""
 
 import base64
 import hashlib
@@ -28,6 +28,7 @@ _making = threading.Lock()  # a session is not for two threads at once
 _CONNECT_S = 3.0
 _READ_S = 15.0
 _COPY_S = 3600.0
+_NONE: Mapping[str, str] = {}
 
 
 class Clients:
@@ -40,53 +41,51 @@ class Clients:
 
     def asking(self) -> "S3Client":
         """The client for requests that answer soon."""
-        return self._client("asking", self._address.endpoint, _READ_S)
+        return self._client("asking", _READ_S)
 
     def copying(self) -> "S3Client":
         """The client for copies, whose answer may take as long as the bytes do."""
-        return self._client("copying", self._address.endpoint, _COPY_S)
+        return self._client("copying", _COPY_S)
 
-    def signing(self, *, public: bool) -> "S3Client":
-        """The client that signs for the public endpoint where there is one, else for the endpoint."""
-        outside = self._address.public_endpoint
-        return self._client("public", outside, _READ_S) if public and outside else self.asking()
+    def presigned(
+        self,
+        method: str,
+        key: str,
+        expires_s: int,
+        *,
+        public: bool,
+        query: Mapping[str, str] = _NONE,
+        headers: Mapping[str, str] = _NONE,
+    ) -> str:
+        """A URL with which whoever has it may do this, for the public endpoint where there is one; with these headers.
 
-    def signed_get(self, key: str, query: Mapping[str, str], expires_s: int, *, public: bool) -> str:
-        """A URL that whoever has it may read the object with.
-
-        What a client's `generate_presigned_url` makes for path style, in a quarter of its time: each input of each
-        attempt has one. Source: AWS Signature Version 4, query parameters.
+        What a client's `generate_presigned_url` makes for path style, in a quarter of its time: each input and output
+        of each attempt has one. Source: AWS Signature Version 4, query parameters.
         """
         address = self._address
         endpoint = (address.public_endpoint if public else "") or address.endpoint
         path = quote(f"{address.bucket}/{key}", safe="/~")
-        url = f"{endpoint_url(endpoint, secure=address.secure)}/{path}"
-        request = AWSRequest("GET", f"{url}?{urlencode(query, quote_via=quote)}" if query else url)
-        signer = S3SigV4QueryAuth(self._credentials, "s3", address.location, expires=expires_s)
-        signer.add_auth(request)
+        url = f"{endpoint_url(endpoint, secure=address.secure)}/{path}?{urlencode(query, quote_via=quote)}"
+        request = AWSRequest(method, url.rstrip("?"), headers=dict(headers))
+        S3SigV4QueryAuth(self._credentials, "s3", address.location, expires=expires_s).add_auth(request)
         return str(request.url)
-
-    def warm(self) -> None:
-        """Makes what signing needs, so that no signature waits for it."""
-        self.asking()
-        self.signing(public=True)
 
     def close(self) -> None:
         """Closes all connections."""
         for client in self._made.values():
             client.close()
 
-    def _client(self, role: str, endpoint: str, read_s: float) -> "S3Client":
+    def _client(self, role: str, read_s: float) -> "S3Client":
         if role not in self._made:
             with _making:
                 if role not in self._made:
-                    self._made[role] = self._new(endpoint, read_s)
+                    self._made[role] = self._new(read_s)
         return self._made[role]
 
-    def _new(self, endpoint: str, read_s: float) -> "S3Client":
+    def _new(self, read_s: float) -> "S3Client":
         client = _bare_session().client(
             "s3",
-            endpoint_url=endpoint_url(endpoint, secure=self._address.secure),
+            endpoint_url=endpoint_url(self._address.endpoint, secure=self._address.secure),
             region_name=self._address.location,
             aws_access_key_id=self._address.access_key,
             aws_secret_access_key=self._address.secret_key,

@@ -71,7 +71,6 @@ class S3Store:
         return self.address.guard is not None
 
     async def check(self) -> None:
-        await self._run(self._clients.warm)
         await self._ask("look at the bucket", self._check)
 
     async def head(self, key: str) -> Head | None:
@@ -79,7 +78,7 @@ class S3Store:
 
     def sign_get(self, key: str, expires_s: float, *, public: bool, download_name: str = "") -> str:
         told = {"response-content-disposition": attachment(download_name)} if download_name else {}
-        return self._clients.signed_get(key, told, _whole_seconds(expires_s), public=public)
+        return self._clients.presigned("GET", key, _whole_seconds(expires_s), public=public, query=told)
 
     def sign_put(
         self,
@@ -91,22 +90,20 @@ class S3Store:
         md5: str = "",
         content_type: str = "",
     ) -> SignedRequest:
-        given = {"ContentLength": size_bytes, "ContentMD5": md5 or None, "ContentType": content_type or None}
-        params = {name: value for name, value in given.items() if value is not None}
-        names = {"ContentLength": "Content-Length", "ContentMD5": "Content-MD5", "ContentType": "Content-Type"}
-        url = self._clients.signing(public=public).generate_presigned_url(
-            "put_object",
-            Params={"Bucket": self._bucket, "Key": key, **params},
-            ExpiresIn=_whole_seconds(expires_s),
-        )
-        return SignedRequest(url, {names[name]: str(value) for name, value in params.items()})
+        given = {
+            "Content-Length": "" if size_bytes is None else str(size_bytes),
+            "Content-MD5": md5,
+            "Content-Type": content_type,
+        }
+        headers = {name: value for name, value in given.items() if value}
+        url = self._clients.presigned("PUT", key, _whole_seconds(expires_s), public=public, headers=headers)
+        return SignedRequest(url, headers)
 
     async def put(self, key: str, content: bytes, content_type: str) -> Head:
         return await self._ask(f"write {key}", partial(self._put, key, content, content_type))
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes], size_bytes: int, content_type: str = "") -> Head:
         about = f"write {key}"
-        await self._run(self._clients.warm)
         request = self.sign_put(key, _UPLOAD_S, public=False, size_bytes=size_bytes, content_type=content_type)
         try:
             with refused_connections(self.address):
@@ -126,18 +123,16 @@ class S3Store:
     def sign_part(
         self, multipart: Multipart, number: int, expires_s: float, *, public: bool, size_bytes: int
     ) -> SignedRequest:
-        url = self._clients.signing(public=public).generate_presigned_url(
-            "upload_part",
-            Params={
-                "Bucket": self._bucket,
-                "Key": multipart.key,
-                "UploadId": multipart.id,
-                "PartNumber": number,
-                "ContentLength": size_bytes,
-            },
-            ExpiresIn=_whole_seconds(expires_s),
+        headers = {"Content-Length": str(size_bytes)}
+        url = self._clients.presigned(
+            "PUT",
+            multipart.key,
+            _whole_seconds(expires_s),
+            public=public,
+            query={"partNumber": str(number), "uploadId": multipart.id},
+            headers=headers,
         )
-        return SignedRequest(url, {"Content-Length": str(size_bytes)})
+        return SignedRequest(url, headers)
 
     async def list_parts(self, multipart: Multipart) -> list[Part]:
         found: dict[int, Part] = {}
@@ -192,10 +187,7 @@ class S3Store:
         self._clients.close()
 
     async def _ask(self, about: str, work: Callable[["S3Client"], T]) -> T:
-        return await self._run(partial(self._answer, about, work))
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(self._answer, about, work))
 
     def _answer(self, about: str, work: Callable[["S3Client"], T]) -> T:
         with translated(self.address, about):
