@@ -85,10 +85,14 @@ _MARKS = (
 )
 
 
+_ASCII = bytes(range(128))
+
+
 def _is_one_byte_text(head: bytes) -> bool:
     """True for text of the Latin kind: no control characters, and mostly ASCII."""
-    beyond_ascii = head.translate(None, delete=bytes(range(128)))
-    return len(beyond_ascii) < 0.4 * len(head) and _CONTROL.search(head.decode("latin-1")) is None
+    if _CONTROL.search(head.decode("latin-1")):
+        return False
+    return len(head.translate(None, delete=_ASCII)) < 0.4 * len(head)
 
 
 def _text_type(text: str, *, whole: bool) -> str:
