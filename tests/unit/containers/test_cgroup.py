@@ -49,9 +49,27 @@ async def departed(departures: Departures, container: str, runtime: str = "") ->
 
 async def test_a_container_is_empty_when_its_last_process_is_gone(tmp_path: Path) -> None:
     departures = Departures(tmp_path)
-    hold(tmp_path, "abc", "17\n")
+    hold(tmp_path, "abc", "0\n")
     told = asyncio.create_task(departures.until_empty("abc", ""))
     await asyncio.wait({told}, timeout=0.05)
+    assert not told.done()
+    hold(tmp_path, "abc", "")
+    async with asyncio.timeout(10):
+        await told
+
+
+async def test_the_end_of_its_first_process_is_waited_for_and_all_others_are_looked_for(tmp_path: Path) -> None:
+    first = await asyncio.create_subprocess_exec("sleep", "60")
+    hold(tmp_path, "abc", f"{first.pid + 1}\n{first.pid}\n")
+    told = asyncio.create_task(Departures(tmp_path).until_empty("abc", ""))
+    await asyncio.wait({told}, timeout=0.05)
+    hold(tmp_path, "abc", "")
+    await asyncio.wait({told}, timeout=0.1)
+    assert not told.done()
+    hold(tmp_path, "abc", "0\n")
+    first.kill()
+    await first.wait()
+    await asyncio.wait({told}, timeout=0.1)
     assert not told.done()
     hold(tmp_path, "abc", "")
     async with asyncio.timeout(10):
@@ -62,7 +80,7 @@ async def test_a_runtime_whose_processes_were_never_seen_is_not_believed(tmp_pat
     departures = Departures(tmp_path)
     hold(tmp_path, "abc", "")
     assert not await departed(departures, "abc")
-    hold(tmp_path, "abd", "17\n")
+    hold(tmp_path, "abd", "0\n")
     assert not await departed(departures, "abd", "runc")
     assert await departed(departures, "abc", "runc")
     assert not await departed(departures, "abc", "kata")
