@@ -54,3 +54,5 @@ def start_logging(level: int = logging.INFO) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for chatty in ("botocore", "boto3", "urllib3", "docker", "aiohttp.access", "watchfiles"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # Whoever needs the database says that it is away; its pool would add a traceback each time.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
