@@ -382,10 +382,11 @@ def plot(figures: Figures, path: Path) -> None:
         ("events, p99 ms", "completions a second", _ms({r: pace.events_p99_s for r, pace in figures.by_rate.items()})),
         ("events, p99 ms", "listeners", _ms({n: pace.events_p99_s for n, pace in figures.by_listeners.items()})),
     ]
-    picture, axes = plt.subplots(1, len(panels), figsize=(19, 3))
-    for axis, (title, load, values) in zip(axes, panels, strict=True):
+    plt.rcParams["svg.fonttype"] = "none"
+    picture, axes = plt.subplots(2, 3, figsize=(11, 6))
+    for axis, (title, load, values) in zip(axes.flat, panels, strict=True):
         axis.plot(list(values), list(values.values()), marker="o")
-        axis.set(title=title, xlabel=load, ylim=(0, None))
+        axis.set(title=title, xlabel=load, ylim=(0, 1.1 * max(values.values())))
     picture.tight_layout()
     picture.savefig(path)
 
