@@ -38,11 +38,12 @@ class Departures:
         while (running := _processes(container, self._root)) or runtime not in self._seen:
             if running:
                 self._seen.add(runtime)
-                # The container's first process; when it ends, the kernel ends all others.
+                # The container's first process; when it ends, the kernel ends all others. It is waited for once.
                 first, before = min(running), first
                 if first != before and await _ended(first):
                     continue
-            # Of what cannot be waited for the end is looked for. What has run for long may end a little later.
+            # What cannot be waited for is looked for. What has run for long may end a little later: to look often would
+            # cost more than it spares.
             pause_s = max(_LOOK_S, passed_s / 4)
             await asyncio.sleep(pause_s)
             passed_s += pause_s

@@ -61,13 +61,13 @@ class Presigning:
 
     def _signed_folder(self, plan: Plan, sign: Sign, wish: PutWish) -> SignedPut:
         key = folder_key(plan.session_id, sign.ref, wish.edge)
-        return _signed_put(self._stores.server(DEFAULT_STORE), sign, wish, key)
+        return _signed_by(self._stores.server(DEFAULT_STORE), sign, wish, key)
 
     async def _signed(self, sign: Sign, wish: PutWish, store_name: str, key: str) -> SignedPut:
-        return _signed_put(await self._stores.of_run(RunID(sign.ref.run_id), store_name), sign, wish, key)
+        return _signed_by(await self._stores.of_run(RunID(sign.ref.run_id), store_name), sign, wish, key)
 
 
-def _signed_put(store: Store, sign: Sign, wish: PutWish, key: str) -> SignedPut:
+def _signed_by(store: Store, sign: Sign, wish: PutWish, key: str) -> SignedPut:
     signed = store.sign_put(
         key,
         sign.expires_s,

@@ -59,7 +59,7 @@ class Clients:
     ) -> str:
         """A URL with which whoever has it may do this, for the public endpoint where there is one; with these headers.
 
-        What a client's `generate_presigned_url` makes for path style, in a quarter of its time: each input and output
+        What a client's `generate_presigned_url` makes for path style, in a third of its time: each input and output
         of each attempt has one. Source: AWS Signature Version 4, query parameters.
         """
         address = self._address
