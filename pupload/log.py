@@ -56,3 +56,5 @@ def start_logging(level: int = logging.INFO) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # Whoever needs the database says that it is away; its pool would add a traceback each time.
     logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
+    # More transfers at once than connections are kept is no fault.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)

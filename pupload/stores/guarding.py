@@ -1,7 +1,7 @@
 """Connections to a store that a flow named: each is looked at when it is made, whatever a name meant before.
 
-Both clients of stores that block, boto3 and the minio SDK, open their connections by urllib3: it is told here which
-classes to open them with. The third, for uploads in a stream, is aiohttp, which asks for each socket.
+boto3 opens its connections by urllib3: it is told here which classes to open them with. The client for uploads in a
+stream is aiohttp, which asks for each socket.
 """
 
 import contextlib
@@ -13,17 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from botocore.awsrequest import AWSHTTPConnection, AWSHTTPConnectionPool, AWSHTTPSConnection, AWSHTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import NameResolutionError, NewConnectionError, ProtocolError
+from urllib3.exceptions import ProtocolError
 from urllib3.response import HTTPResponse
 
 from pupload.stores.base import Guard
+from pupload.stores.pools import Checked, pools
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-Pools = dict[str, type[HTTPConnectionPool]]
 MOST_BYTES = 16 * 1024**2
 """Of an answer that is read whole: a thousand keys, each as long as one can be, are less."""
 _PATIENCE = 4
@@ -33,19 +31,13 @@ _PATIENCE = 4
 def guard_client(client: "S3Client", guard: Guard) -> None:
     """Let the client make no connection that `guard` refuses."""
     # The only way to a client's connections: it has no argument for them. A test sees that it holds.
-    client._endpoint.http_session._manager.pool_classes_by_scheme = _pools(  # type: ignore[attr-defined]  # noqa: SLF001
-        type("Bounded", (_Bounded,), {"guard": guard}),
+    client._endpoint.http_session._manager.pool_classes_by_scheme = pools(  # type: ignore[attr-defined]  # noqa: SLF001
+        (type("Bounded", (_Bounded,), {"guard": guard}),),
         AWSHTTPConnection,
         AWSHTTPConnectionPool,
         AWSHTTPSConnection,
         AWSHTTPSConnectionPool,
     )
-
-
-def plain_pools(guard: Guard) -> Pools:
-    """Classes for a `PoolManager` that makes no connection which `guard` refuses."""
-    checked = type("Checked", (_Checked,), {"guard": guard})
-    return _pools(checked, HTTPConnection, HTTPConnectionPool, HTTPSConnection, HTTPSConnectionPool)
 
 
 def guarded_sockets(host: str, guard: Guard) -> Callable[[aiohttp.AddrInfoType], socket.socket]:
@@ -59,50 +51,7 @@ def guarded_sockets(host: str, guard: Guard) -> Callable[[aiohttp.AddrInfoType],
     return checked
 
 
-def _pools(
-    checked: type,
-    plain: type[HTTPConnection],
-    plain_pool: type[HTTPConnectionPool],
-    secure: type[HTTPSConnection],
-    secure_pool: type[HTTPSConnectionPool],
-) -> Pools:
-    def pool(kind: type[HTTPConnectionPool], connection: type[HTTPConnection]) -> type[HTTPConnectionPool]:
-        return type("Guarded", (kind,), {"ConnectionCls": type("Guarded", (checked, connection), {})})
-
-    return {"http": pool(plain_pool, plain), "https": pool(secure_pool, secure)}
-
-
-class _Checked(HTTPConnection):
-    """A connection whose name is resolved once, and which goes to an address that was looked at, and to no other."""
-
-    guard: Guard
-
-    def _new_conn(self) -> socket.socket:
-        name = self._dns_host
-        refused: NewConnectionError | None = None
-        try:
-            for address in self._addresses(name):
-                type(self).guard(self.host, address, int(self.port or self.default_port))
-                try:
-                    self._dns_host = address
-                    return super()._new_conn()
-                except NewConnectionError as error:
-                    refused = error
-                finally:
-                    self._dns_host = name
-        finally:
-            self._dns_host = name
-        raise refused or NewConnectionError(self, "the name has no address")
-
-    def _addresses(self, name: str) -> list[str]:
-        try:
-            found = socket.getaddrinfo(name.strip("[]"), self.port, type=socket.SOCK_STREAM)
-        except (socket.gaierror, UnicodeError) as error:
-            raise NameResolutionError(name, self, socket.gaierror(str(error))) from error
-        return list(dict.fromkeys(str(place[0]) for *_, place in found))
-
-
-class _Bounded(_Checked):
+class _Bounded(Checked):
     """One whose answers come in time, and are of bounded length where they are read whole."""
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override] # of urllib3 in place of the library's

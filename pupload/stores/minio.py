@@ -13,8 +13,8 @@ from urllib3.exceptions import HTTPError
 from pupload.stores.base import Guard, StoreAddress
 from pupload.stores.clients import endpoint_url
 from pupload.stores.faults import refusal, refused_connections, unreachable
-from pupload.stores.guarding import plain_pools
 from pupload.stores.hints import hints
+from pupload.stores.pools import plain_pools
 from pupload.stores.s3 import S3Store
 
 _ABOUT = "listen to the bucket"

@@ -117,7 +117,7 @@ class Web:
     def _session(self, url: URL) -> aiohttp.ClientSession:
         """A session for one request: a connection that is kept would be kept with what it was checked for."""
         return aiohttp.ClientSession(
-            connector=checked_connector(url.raw_host or "", partial(check_address, allowed=self.allowed)),
+            connector=_checked_connector(url.raw_host or "", partial(check_address, allowed=self.allowed)),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=self.patience.connect_s, sock_read=self.patience.idle_s
             ),
@@ -128,7 +128,7 @@ class Web:
         )
 
 
-def checked_connector(host: str, check: Callable[[str, str, int], None]) -> aiohttp.TCPConnector:
+def _checked_connector(host: str, check: Callable[[str, str, int], None]) -> aiohttp.TCPConnector:
     """Connections to this host, each only to an address that `check` lets pass; none is kept."""
 
     def connect_checked(address: aiohttp.AddrInfoType) -> socket.socket:

@@ -1,19 +1,19 @@
 """A file on its way to the store: exactly the bytes that are sent, hashed as they pass."""
 
-import asyncio
 import hashlib
 import os
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pupload.flow.digest import Digest
 from pupload.flow.sniff import HEAD_BYTES, TAIL_BYTES, sniff
 
-PIECE_BYTES = 1024 * 1024
+PIECE_BYTES = 256 * 1024
+"""The kernel takes memory for what is written in pieces as large as these; for larger ones it looks long."""
 
 
-class Shortened(OSError):
+class Shortened(Exception):
     """The file has become shorter than it was when it was looked at."""
 
 
@@ -35,27 +35,14 @@ class _Summing:
 
     def __init__(self) -> None:
         self._digest, self._md5 = Digest(), hashlib.md5(usedforsecurity=False)
-        self._begun: asyncio.Future[None] | None = None
-
-    async def begin(self, piece: bytes) -> None:
-        """Return when the one before is taken; this one is, on a thread, while the caller goes on."""
-        if self._begun:
-            await self._begun
-        self._begun = asyncio.get_running_loop().run_in_executor(None, self.take, piece)
-
-    async def ended(self) -> Sums:
-        """As `sums`, once all that was begun is taken."""
-        if self._begun:
-            await self._begun
-        return await asyncio.to_thread(self.sums)
 
     def take(self, piece: bytes) -> None:
-        """Blocks."""
+        """Hash it."""
         self._digest.take(piece)
         self._md5.update(piece)
 
     def sums(self) -> Sums:
-        """Of all bytes so far. Blocks."""
+        """Of all bytes so far."""
         md5 = b64encode(self._md5.digest()).decode()
         return Sums(self._digest.sha256, md5, self._digest.content_type())
 
@@ -64,7 +51,7 @@ class _Summing:
 class Source:
     """Exactly `size_bytes` of an open file, from its beginning; what is in `held` is not read again.
 
-    `sums` is None until all of it was read for them once, before or while it was sent.
+    `sums` is None until all of it was read for them once, before or while it was sent. All of it blocks.
     """
 
     fd: int
@@ -72,25 +59,25 @@ class Source:
     held: bytes = b""
     sums: Sums | None = None
 
-    async def pieces(self, *, summing_up: bool = False) -> AsyncIterator[bytes]:
-        """The bytes, in pieces; each is hashed while the store takes it, where sums are wished for and not known.
+    def pieces(self, *, summing_up: bool = False) -> Iterator[bytes]:
+        """The bytes, in pieces; each is hashed before it goes, where sums are wished for and not known.
 
         Errors: Shortened.
         """
         summing = _Summing() if summing_up and self.sums is None else None
         at = 0
         while at < self.size_bytes:
-            piece = self.held[at : at + PIECE_BYTES] or await asyncio.to_thread(self._read, at)
+            piece = self.held[at : at + PIECE_BYTES] or self._read(at)
             at += len(piece)
             if summing:
-                await summing.begin(piece)
+                summing.take(piece)
             if summing and at == self.size_bytes:
                 # Before the last piece goes: once the store has that it may answer, and nobody comes back here.
-                self.sums = await summing.ended()
+                self.sums = summing.sums()
             yield piece
 
     def sum_up(self) -> Sums:
-        """The sums, for which all is read; what is small is held. Blocks.
+        """The sums, for which all is read; what is small is held.
 
         Errors: Shortened.
         """
@@ -104,7 +91,7 @@ class Source:
         return self.sums
 
     def look(self) -> str:
-        """What the bytes seem to be by their two ends. Blocks."""
+        """What the bytes seem to be by their two ends."""
         tail_at = max(0, self.size_bytes - TAIL_BYTES)
         return sniff(os.pread(self.fd, HEAD_BYTES, 0), self.size_bytes, os.pread(self.fd, TAIL_BYTES, tail_at))
 

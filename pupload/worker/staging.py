@@ -107,10 +107,12 @@ async def _stage_input(stage: Stage, spec: InputSpec, content: ObjectRef, folder
         signed = await stage.sign(Sign(ref=stage.ref, gets=[spec.edge]))
         return signed.gets[0].url
 
+    loop = asyncio.get_running_loop()
+
     def begun(digest: Digest) -> None:
         is_whole = digest.size_bytes >= content.size_bytes
         if likely := digest.content_type() if is_whole else sniff_head(digest.head, content.size_bytes):
-            names.learn(spec.port, likely)
+            loop.call_soon_threadsafe(names.learn, spec.port, likely)
 
     arrived = folder / spec.port
     try:
@@ -201,7 +203,7 @@ async def store_log(stage: Stage, log: IO[bytes]) -> str:
     first = await signed()
     try:
         await stage.transfers.put(source, first, signed)
-    except TransferFailed as error:
+    except (TransferFailed, Shortened) as error:
         raise NodeFailure(Reason.TRANSFER, str(error)) from error
     return first.key
 

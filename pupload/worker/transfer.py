@@ -7,13 +7,14 @@ holds a URL.
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, closing
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
-import aiohttp
+import urllib3
+from urllib3.util import Retry
 from yarl import URL
 
 from pupload.errors import InvalidRequest, PuploadError
@@ -21,19 +22,21 @@ from pupload.flow.digest import Digest
 from pupload.log import redact
 from pupload.protocol import ObjectRef, SignedPut
 from pupload.web.addresses import Allowed
-from pupload.web.guarded import NOTHING_BESIDES, checked_connector
+from pupload.web.guarded import NOTHING_BESIDES
 from pupload.web.urls import check_store
 from pupload.worker.control import pauses
 from pupload.worker.handover import Handover
-from pupload.worker.source import PIECE_BYTES, Shortened, Source
+from pupload.worker.line import Threads, connections
+from pupload.worker.source import PIECE_BYTES, Source
 
 RETRY_FOR_S = 60.0
-IDLE_S = 30.0
 _EXPIRED = frozenset({400, 401, 403})
 _RENEWALS = 3
 _MD5 = "Content-MD5"
-_LOT_BYTES = 2 * PIECE_BYTES
-"""A turn of a thread costs as much as to write and hash a tenth of this."""
+_SAID_BYTES = 300
+_RETRIES = Retry(total=None, connect=False, read=False, status=0, other=0, redirect=5)
+"""What fails is tried again here, not by the library."""
+_AS_IT_IS = {"preload_content": False, "decode_content": False}
 
 T = TypeVar("T")
 
@@ -62,16 +65,6 @@ class _Unproven(_Expired):
     """What the store has is not known to be what was sent: another URL is to name the bytes beforehand."""
 
 
-def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=connector,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=IDLE_S),
-        read_bufsize=PIECE_BYTES,
-        auto_decompress=False,
-        skip_auto_headers=("Accept-Encoding", "User-Agent"),
-    )
-
-
 class Transfers:
     """Connections to stores, kept; to those that flows named, made anew each time, and only to what is `allowed`.
 
@@ -81,30 +74,17 @@ class Transfers:
     def __init__(self, retry_for_s: float = RETRY_FOR_S, allowed: Allowed = NOTHING_BESIDES) -> None:
         self._retry_for_s = retry_for_s
         self.handover = Handover()
-        self._check = partial(check_store, allowed=allowed)
-        self._session = _session(aiohttp.TCPConnector(limit=0, limit_per_host=64, keepalive_timeout=30))
+        self._threads = Threads()
+        self._connections = connections()
+        self._guard = partial(check_store, allowed=allowed)
         self._cryptic = set[str]()
         """Hosts of stores whose ETags are no MD5s."""
 
     async def close(self) -> None:
         """Close the connections, and let go of what waits to be handed over."""
         self.handover.close()
-        await self._session.close()
-
-    @asynccontextmanager
-    async def _asking(self, url: str, *, foreign: bool) -> AsyncIterator[aiohttp.ClientSession]:
-        """The session to ask for this URL: a checked one where a flow named the store.
-
-        Errors: TransferFailed.
-        """
-        if not foreign:
-            yield self._session
-            return
-        try:
-            async with _session(checked_connector(URL(url, encoded=True).raw_host or "", self._check)) as session:
-                yield session
-        except InvalidRequest as error:
-            raise TransferFailed(f"the store is not asked: {error}", final=True) from error
+        self._threads.close()
+        self._connections.clear()
 
     async def fetch(
         self,
@@ -115,15 +95,13 @@ class Transfers:
     ) -> Digest:
         """What was read, now in `target`, complete and checked.
 
-        `renewed` gives a fresh URL; `begun` is told what is known once the first bytes are here.
+        `renewed` gives a fresh URL; `begun` is told what is known once the first bytes are here, on another thread.
         Errors: TransferFailed; OSError of the disk.
         """
-        if handed := await asyncio.to_thread(self._handed_over, content, target):
-            return handed
         url = content.url
 
         async def once() -> Digest:
-            return await self._fetch(content, url, target, begun)
+            return await self._threads.run(lambda: self._fetch(content, url, target, begun))
 
         async def renew() -> None:
             nonlocal url
@@ -141,7 +119,7 @@ class Transfers:
         wish = signed
 
         async def once() -> str:
-            return await self._put(content, wish)
+            return await self._threads.run(lambda: self._put(content, wish))
 
         async def renew() -> None:
             nonlocal wish
@@ -175,7 +153,7 @@ class Transfers:
         try:
             with self.handover.opened(content.sha256.lower()) as fd, closing(part):
                 while data := os.pread(fd, PIECE_BYTES, part.digest.size_bytes):
-                    part.take([data])
+                    part.take(data)
             _check_digest(content, part.digest)
             part.settle()
         except KeyError:
@@ -185,46 +163,60 @@ class Transfers:
             return None
         return part.digest
 
-    async def _fetch(self, content: ObjectRef, url: str, target: Path, begun: Callable[[Digest], None]) -> Digest:
+    def _fetch(self, content: ObjectRef, url: str, target: Path, begun: Callable[[Digest], None]) -> Digest:
+        """Blocks."""
+        if handed := self._handed_over(content, target):
+            return handed
         part = _Part(target)
-        try:
-            async with (
-                self._asking(url, foreign=content.foreign) as session,
-                session.get(url, allow_redirects=not content.foreign) as response,
-            ):
-                await _check(response)
-                _same_object(content, response)
-                async for lot in _gathered(response.content):
-                    is_first = part.digest.size_bytes == 0
-                    await asyncio.to_thread(part.take, lot)
-                    if is_first:
-                        begun(part.digest)
-                    if part.digest.size_bytes > content.size_bytes:
-                        break
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise _Passing(redact(f"the store broke off: {error!r}")) from error
-        finally:
-            part.close()
+        with (
+            self._answer("GET", url, foreign=content.foreign, redirect=not content.foreign) as response,
+            closing(part),
+        ):
+            _same_object(content, response)
+            while data := response.read(PIECE_BYTES):
+                is_first = part.digest.size_bytes == 0
+                part.take(data)
+                if is_first:
+                    begun(part.digest)
+                if part.digest.size_bytes > content.size_bytes:
+                    break
         _check_digest(content, part.digest)
-        await asyncio.to_thread(part.settle)
+        part.settle()
         return part.digest
 
-    async def _put(self, content: Source, signed: SignedPut) -> str:
+    def _put(self, content: Source, signed: SignedPut) -> str:
+        """Blocks."""
         headers = {**signed.headers, "Content-Length": str(content.size_bytes)}
         pieces = content.pieces(summing_up=_MD5 not in signed.headers)
-        try:
-            async with (
-                self._asking(signed.url, foreign=signed.foreign) as session,
-                session.put(signed.url, data=pieces, headers=headers, allow_redirects=not signed.foreign) as response,
-            ):
-                await _check(response)
-                etag = response.headers.get("ETag", "").strip('"')
-        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
-            if isinstance(error.__cause__, Shortened):
-                raise error.__cause__ from None
-            raise _Passing(redact(f"the store broke off: {error!r}")) from error
+        # A redirect would need the bytes a second time.
+        with self._answer(
+            "PUT", signed.url, foreign=signed.foreign, body=pieces, headers=headers, redirect=False
+        ) as it:
+            etag = it.headers.get("ETag", "").strip('"')
         self._require_proof(content, signed, etag)
         return etag
+
+    @contextmanager
+    def _answer(self, method: str, url: str, *, foreign: bool, **more: Any) -> Iterator[urllib3.BaseHTTPResponse]:
+        """The store's answer, a good one, whose body is still to be read.
+
+        A store that a flow named is asked by a connection made anew, and only where it may be.
+        Errors, also of the block: TransferFailed; _Passing.
+        """
+        asked = connections(self._guard) if foreign else self._connections
+        try:
+            with asked.urlopen(method, url, retries=_RETRIES, **_AS_IT_IS, **more) as response:
+                _check(response)
+                yield response
+                # The rest of a small answer: so the connection can be kept.
+                response.read(_SAID_BYTES)
+        except urllib3.exceptions.HTTPError as error:
+            raise _Passing(redact(f"the store broke off: {error!r}")) from error
+        except InvalidRequest as error:
+            raise TransferFailed(f"the store is not asked: {error}", final=True) from error
+        finally:
+            if foreign:
+                asked.clear()
 
     def _require_proof(self, content: Source, signed: SignedPut, etag: str) -> None:
         is_known = content.sums is not None and content.sums.are_of(etag)
@@ -234,10 +226,10 @@ class Transfers:
             self._cryptic.add(URL(signed.url).host or "")
 
 
-async def _check(response: aiohttp.ClientResponse) -> None:
+def _check(response: urllib3.BaseHTTPResponse) -> None:
     if response.status < 300:
         return
-    said = (await response.content.read(300)).decode("utf-8", "replace")
+    said = response.read(_SAID_BYTES).decode("utf-8", "replace")
     text = redact(f"the store answered {response.status}: {said}")
     if response.status in _EXPIRED:
         raise _Expired(text)
@@ -246,23 +238,10 @@ async def _check(response: aiohttp.ClientResponse) -> None:
     raise TransferFailed(text)
 
 
-def _same_object(content: ObjectRef, response: aiohttp.ClientResponse) -> None:
+def _same_object(content: ObjectRef, response: urllib3.BaseHTTPResponse) -> None:
     etag = response.headers.get("ETag", "").strip('"')
     if content.etag and etag and etag != content.etag.strip('"'):
         raise TransferFailed("the object was overwritten after it was taken as input", final=True)
-
-
-async def _gathered(content: aiohttp.StreamReader) -> AsyncIterator[list[bytes]]:
-    """The stream in lots that are worth a thread's turn, as it came."""
-    waiting, size = list[bytes](), 0
-    async for data, _ in content.iter_chunks():
-        waiting.append(data)
-        size += len(data)
-        if size >= _LOT_BYTES:
-            yield waiting
-            waiting, size = [], 0
-    if waiting:
-        yield waiting
 
 
 class _Part:
@@ -274,11 +253,10 @@ class _Part:
         self._file: IO[bytes] | None = None
         self.digest = Digest()
 
-    def take(self, lot: Iterable[bytes]) -> None:
-        """Write and hash. In one piece each: between any two, a busy interpreter lets this thread wait."""
+    def take(self, data: bytes) -> None:
+        """Write and hash."""
         if self._file is None:
             self._file = self._path.open("wb")
-        data = b"".join(lot)
         self._file.write(data)
         self.digest.take(data)
 

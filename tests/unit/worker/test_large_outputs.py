@@ -150,4 +150,4 @@ async def test_no_more_than_a_few_pieces_are_in_memory_at_a_time(place: WorkDir)
 
 
 async def largest_piece(output: Output) -> int:
-    return max([len(piece) async for piece in output.source.pieces(summing_up=True)])
+    return max(len(piece) for piece in output.source.pieces(summing_up=True))
