@@ -211,7 +211,9 @@ class Transfers:
                 # The rest of a small answer: so the connection can be kept.
                 response.read(_SAID_BYTES)
         except urllib3.exceptions.HTTPError as error:
-            raise _Passing(redact(f"the store broke off: {error!r}")) from error
+            # What the library gave up names the URL.
+            why = error.reason if isinstance(error, urllib3.exceptions.MaxRetryError) else error
+            raise _Passing(redact(f"the store broke off: {why!r}")) from error
         except InvalidRequest as error:
             raise TransferFailed(f"the store is not asked: {error}", final=True) from error
         finally:

@@ -12,7 +12,7 @@ import pytest
 
 from pupload.protocol import ObjectRef, SignedPut
 from pupload.worker.source import Source
-from pupload.worker.transfer import Transfers
+from pupload.worker.transfer import TransferFailed, Transfers
 
 pytestmark = pytest.mark.unit
 
@@ -66,6 +66,10 @@ def reads_nothing(peer: socket.socket) -> None:
 def refuses(peer: socket.socket) -> None:
     peer.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 7\r\nConnection: close\r\n\r\nexpired")
     # The sender is still busy when the connection is torn down with most of the body unread.
+
+
+def hang_up(listener: socket.socket) -> None:
+    listener.accept()[0].close()
 
 
 def takes_all(peer: socket.socket) -> None:
@@ -158,3 +162,14 @@ async def test_a_url_that_is_refused_while_the_bytes_go_is_renewed(transfers: Tr
 
         await transfers.put(source, signed(url), renewed)
         assert asked == [url]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_what_breaks_off_is_told_without_the_url(transfers: Transfers, source: Source, scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        hanging_up = asyncio.ensure_future(asyncio.to_thread(hang_up, listener))
+        url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/object?secret"
+        with pytest.raises(TransferFailed, match="the store broke off") as failed:
+            await transfers.put(source, signed(url), never)
+        await hanging_up
+    assert "secret" not in str(failed.value)
