@@ -1,8 +1,8 @@
 """Requests to stores on threads of their own, any of which can be cut from outside.
 
-Bytes only go between a socket and a file here. A thread that waits for both moves a gigabyte in half the processor time
-of an event loop, which must hand each piece to a thread for the file. What a thread cannot is to be cancelled; so its
-socket is shut.
+Bytes only go between a socket and a file here. A thread that waits for both takes less processor time than an event
+loop, which must hand each piece to a thread for the file. What a thread cannot is to be cancelled; so its socket is
+shut.
 """
 
 import asyncio

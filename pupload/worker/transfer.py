@@ -191,8 +191,8 @@ class Transfers:
         # A redirect would need the bytes a second time.
         with self._answer(
             "PUT", signed.url, foreign=signed.foreign, body=pieces, headers=headers, redirect=False
-        ) as it:
-            etag = it.headers.get("ETag", "").strip('"')
+        ) as response:
+            etag = response.headers.get("ETag", "").strip('"')
         self._require_proof(content, signed, etag)
         return etag
 
