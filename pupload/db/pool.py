@@ -86,6 +86,11 @@ class Database:
             except TimeoutError:
                 await self._hang_up(connection)
                 raise
+            except (asyncio.CancelledError, asyncpg.InterfaceError):
+                # The driver prepares a statement by one message and runs it by another, which alone ends both. The
+                # server would wait between them, with the statement's locks, for whoever comes next.
+                _end(connection)
+                raise
             finally:
                 try:
                     await self._release(connection)
@@ -216,8 +221,8 @@ async def open_database(dsn: str, size: int) -> Database:
 async def _as_it_is(_connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     """Nothing to undo on a connection that is given back: all that we set ends with its transaction.
 
-    The driver has rolled back an open transaction by then. Its own reset is a round trip after each use, more than
-    all our statements beside it.
+    The driver has rolled back an open transaction by then, and one that was left in the midst of a statement is not
+    given back. Its own reset is a round trip after each use, more than all our statements beside it.
     """
 
 

@@ -134,6 +134,27 @@ async def _columns_of_runs(connection: Connection) -> list[str]:
     return list(row.keys())
 
 
+async def test_who_gives_up_between_two_messages_of_a_statement_leaves_nothing_open(database_dsn: str) -> None:
+    """The driver has prepared it, and would run it next: the server waits for that, in a transaction."""
+    database = await open_database(database_dsn, 1)
+
+    async def asking() -> None:
+        async with database.connection() as connection:
+            await connection.fetch("SELECT FROM runs WHERE id = $1", "run_1")
+
+    try:
+        task: Any = asyncio.create_task(asking())
+        # Until its answer is there, and it has not been told.
+        while task._fut_waiter is None or not task._fut_waiter.done():  # noqa: ASYNC110 - the driver tells of no step
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert "id" in await database.read(_columns_of_runs)
+    finally:
+        await database.close()
+
+
 async def test_more_requests_than_connections_wait_for_each_other(
     database_dsn: str, store: Store, tmp_path: Path
 ) -> None:
