@@ -8,6 +8,7 @@ shut.
 import asyncio
 import contextlib
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ IDLE_S = 30.0
 _MOST_THREADS = 1024
 """Some wait for strangers' stores: there must be others besides."""
 _KEPT = 64
+_RESET = struct.pack("ii", 1, 0)
 
 T = TypeVar("T")
 
@@ -82,6 +84,8 @@ class Line:
             if self._socket is not None:
                 # It may have been closed just now.
                 with contextlib.suppress(OSError):
+                    # By a reset once it is closed: a store that could send no more would not hear of a plain end.
+                    self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                     self._socket.shutdown(socket.SHUT_RDWR)
             return not self._is_connecting
 
