@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import docker
@@ -21,6 +21,7 @@ from docker.transport import UnixHTTPAdapter
 from docker.utils import kwargs_from_env, parse_host
 
 from pupload.containers.spec import ContainerSpec, container_config
+from pupload.containers.state import ContainerState, EngineInfo
 from pupload.containers.streams import Attached, Sink, StreamBroken, Watch
 from pupload.errors import EngineUnavailable, PuploadError
 from pupload.failpoints import reach
@@ -52,47 +53,6 @@ class NameTaken(PuploadError):
     """The container's name is held by a container that is not ours."""
 
     code = "NAME_TAKEN"
-
-
-@dataclass(frozen=True, slots=True)
-class EngineInfo:
-    """What the engine says of itself and its machine. Units: memory in bytes.
-
-    `folder` is where its images lie, "" for an engine of another machine.
-    """
-
-    version: str
-    architecture: str
-    cores: int
-    memory_bytes: int
-    folder: str = ""
-    runtimes: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerState:
-    """What inspect says, the only source that is believed. Times are the engine's own text, "" where there is none."""
-
-    id: str
-    name: str
-    status: str
-    exit_code: int
-    oom_killed: bool
-    started_at: str
-    finished_at: str
-    error: str
-    labels: Mapping[str, str]
-
-    @property
-    def ended(self) -> bool:
-        """True when the program has run and is over.
-
-        The engine notes the start when its runtime has answered; of a short program that is after the end.
-        """
-        return self.status in {"exited", "dead"} and min(self.started_at, self.finished_at) > _NEVER
-
-
-_NEVER = "0001-01-01T00:00:00Z"
 
 
 class _OnePool(UnixHTTPAdapter):
@@ -144,7 +104,7 @@ class Engine:
         def connect() -> tuple[docker.APIClient, EngineInfo]:
             with _translated("connect"):
                 client = _connect(host, size)
-                info = _info(client.info())
+                info = EngineInfo.told(client.info())
                 at_hand = client.base_url.startswith("http+docker://")
                 return client, info if at_hand else replace(info, folder="")
 
@@ -301,7 +261,9 @@ class Engine:
     async def inspect(self, container: str) -> ContainerState | None:
         """What the engine knows of the container, by id or name; None when there is none."""
         try:
-            return _state(await self.call("inspect", lambda client: client.inspect_container(container)))
+            return ContainerState.inspected(
+                await self.call("inspect", lambda client: client.inspect_container(container))
+            )
         except Refused as refused:
             if refused.status == 404:
                 return None
@@ -313,22 +275,25 @@ class Engine:
         A broken or silent stream is not an exit: the engine is asked, and a new wait begun.
         Errors: EngineUnavailable when it did not answer for 60 s.
         """
+        patience = _Patience()
         while True:
             try:
-                watch = await _patiently(lambda: self.watch(container))
+                watch = await patience.hear(lambda: self.watch(container))
             except Refused as refused:
                 if refused.status == 404:
                     return None
                 raise
             try:
                 await watch.answer()
-            except StreamBroken:
+            except StreamBroken as broken:
+                # An engine that ends takes its streams along; where others hold its socket, it is back unnoticed.
+                patience.was_away |= not broken.silent
                 await asyncio.sleep(0.05)
             finally:
                 watch.close()
-            state = await _patiently(lambda: self.inspect(container))
+            state = await patience.hear(lambda: self.inspect(container))
             if state is None or state.ended:
-                return state
+                return state and replace(state, interrupted=patience.was_away)
 
     async def kill(self, container: str, signal: str = "SIGKILL") -> None:
         """Send `signal`; a container that is not running is fine."""
@@ -376,20 +341,30 @@ class Engine:
         """Every container, in any state, that carries all of `labels`."""
         wanted = {"label": [f"{name}={value}" for name, value in labels.items()]}
         rows = await self.call("list", lambda client: client.containers(all=True, filters=wanted))
-        return [_row(row) for row in rows]
+        return [ContainerState.listed(row) for row in rows]
 
 
-async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """The answer of `ask`, asked again while the engine is away or fails; it comes back from a restart in seconds."""
-    last = asyncio.get_running_loop().time() + UNREACHABLE_S
-    while True:
-        try:
-            return await ask()
-        except (EngineUnavailable, Refused) as error:
-            refused = isinstance(error, Refused) and error.status < 500
-            if refused or asyncio.get_running_loop().time() > last:
-                raise
-            await asyncio.sleep(1.0)
+class _Patience:
+    """Asks again while the engine is away or fails; it comes back from a restart in seconds."""
+
+    def __init__(self) -> None:
+        self.was_away = False
+
+    async def hear(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """The answer of `ask`.
+
+        Errors: Refused for a fault of the request; EngineUnavailable, or Refused, after 60 s.
+        """
+        last = asyncio.get_running_loop().time() + UNREACHABLE_S
+        while True:
+            try:
+                return await ask()
+            except (EngineUnavailable, Refused) as error:
+                refused = isinstance(error, Refused) and error.status < 500
+                if refused or asyncio.get_running_loop().time() > last:
+                    raise
+                self.was_away = True
+                await asyncio.sleep(1.0)
 
 
 def _said(response: requests.Response) -> str:
@@ -401,34 +376,3 @@ def _said(response: requests.Response) -> str:
 
 def _ours(state: ContainerState, labels: Mapping[str, str]) -> bool:
     return all(state.labels.get(name) == value for name, value in labels.items())
-
-
-def _state(document: Mapping[str, Any]) -> ContainerState:
-    state = document["State"]
-    return ContainerState(
-        id=document["Id"],
-        name=document["Name"].lstrip("/"),
-        status=state["Status"],
-        exit_code=int(state["ExitCode"]),
-        oom_killed=bool(state["OOMKilled"]),
-        started_at=state["StartedAt"],
-        finished_at=state["FinishedAt"],
-        error=state.get("Error") or "",
-        labels=document["Config"].get("Labels") or {},
-    )
-
-
-def _row(row: Mapping[str, Any]) -> ContainerState:
-    name = (row.get("Names") or ["/"])[0].lstrip("/")
-    return ContainerState(row["Id"], name, row["State"], 0, False, "", "", "", row.get("Labels") or {})  # noqa: FBT003
-
-
-def _info(document: Mapping[str, Any]) -> EngineInfo:
-    return EngineInfo(
-        version=str(document.get("ServerVersion", "")),
-        architecture=str(document.get("Architecture", "")),
-        cores=int(document.get("NCPU") or 1),
-        memory_bytes=int(document.get("MemTotal") or 0),
-        folder=str(document.get("DockerRootDir") or ""),
-        runtimes=frozenset(document.get("Runtimes") or ()),
-    )

@@ -23,7 +23,15 @@ _BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, Val
 
 
 class StreamBroken(Exception):
-    """The stream ended before its answer came, which says nothing about the container."""
+    """The stream ended before its answer came, which says nothing about the container.
+
+    `silent` says that we ended it, because nothing came for long.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        # The library wraps one error in another, of the kind that a reset has too.
+        self.silent = any(isinstance(each, urllib3.exceptions.ReadTimeoutError) for each in (error, *error.args))
 
 
 class _Stream:
@@ -63,7 +71,7 @@ class Watch(_Stream):
         try:
             self._response.json()
         except _BROKEN as error:
-            raise StreamBroken(str(error)) from error
+            raise StreamBroken(error) from error
         finally:
             self._response.close()
 

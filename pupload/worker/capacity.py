@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pupload.config import WorkerConfig
-from pupload.containers.docker import EngineInfo
 from pupload.containers.spec import GpuDevice
+from pupload.containers.state import EngineInfo
 from pupload.errors import InvalidConfig
 from pupload.tiers import Capacity, Gpu, Tier, fits, pick_gpu, release, reserve
 from pupload.units import parse_size

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from typing import Any
 
-from pupload.containers.docker import ContainerState
+from pupload.containers.state import ContainerState
 from pupload.errors import EngineUnavailable
 from pupload.failpoints import reach
 from pupload.flow.plan import Reason

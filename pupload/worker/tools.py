@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pupload.containers.archive import fetch_file, send_sheets
-from pupload.containers.docker import ContainerState
 from pupload.containers.spec import FILES_DIR, Sheet
+from pupload.containers.state import ContainerState
 from pupload.flow.plan import Reason
 from pupload.protocol import Assignment, ToolSheet
 from pupload.units import format_size
@@ -72,7 +72,9 @@ async def hand_in_sheets(shop: Shop, attempt: Attempt) -> None:
 def asks(attempt: Attempt, state: ContainerState | None) -> bool:
     """True when the program has ended by itself, and by its exit code to ask the client."""
     sheet = attempt.assignment.tools
-    return sheet is not None and state is not None and not attempt.killed and state.exit_code == sheet.exit_code
+    if sheet is None or state is None or state.missed or attempt.killed:
+        return False
+    return state.exit_code == sheet.exit_code
 
 
 async def read_calls(shop: Shop, attempt: Attempt) -> str:

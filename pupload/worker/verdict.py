@@ -2,8 +2,9 @@
 
 import re
 
-from pupload.containers.docker import ContainerState, Refused
+from pupload.containers.docker import Refused
 from pupload.containers.logs import Log
+from pupload.containers.state import ContainerState
 from pupload.flow.plan import Reason
 from pupload.protocol import Assignment
 from pupload.units import format_size
@@ -44,6 +45,9 @@ def _failure(assignment: Assignment, state: ContainerState, said: str) -> NodeFa
         return _bad_command(assignment, cannot_run[1], code)
     if code in KILLED:
         text = f"the container was ended from outside ({code}, and not for memory)"
+        return NodeFailure(Reason.INFRA, text, exit_code=code)
+    if state.missed:
+        text = f"the engine was away when the program ended, and cannot tell how ({code})"
         return NodeFailure(Reason.INFRA, text, exit_code=code)
     last = f": {said[:_SAID_MOST]}" if said else ""
     return NodeFailure(Reason.EXIT, f"exited with {code}{last}", exit_code=code)

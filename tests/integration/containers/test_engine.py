@@ -9,6 +9,7 @@ from typing import TypeVar
 import docker
 import pytest
 
+from pupload.containers import docker as adapter
 from pupload.containers import janitor, probe
 from pupload.containers.cgroup import Departures
 from pupload.containers.docker import Engine, NameTaken, Refused
@@ -104,6 +105,17 @@ async def test_an_exit_that_is_over_is_seen(engine: Engine) -> None:
     assert first is not None
     assert first.ended
     assert first == second
+
+
+async def test_an_engine_that_says_nothing_for_long_has_missed_nothing(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "UNREACHABLE_S", 0.5)
+    container = await engine.create(a_spec("sh", "-c", "sleep 2; exit 255"))
+    await engine.start(container)
+    state = await engine.until_exit(container)
+    assert state is not None
+    assert (state.exit_code, state.missed) == (255, False)
 
 
 async def test_a_container_that_is_removed_has_no_exit(engine: Engine) -> None:

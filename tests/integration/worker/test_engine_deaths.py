@@ -11,7 +11,7 @@ import pytest
 from pupload.config import WorkerConfig
 from pupload.containers import docker
 from pupload.flow.plan import Reason
-from pupload.protocol import Assignment, Outcome
+from pupload.protocol import Assignment, Outcome, ToolSheet
 from tests.integration.worker.conftest import serving
 from tests.integration.worker.test_recovery import ended, start_worker
 from tests.support.fake_controller import FakeController, an_assignment, an_output, shell
@@ -56,9 +56,9 @@ async def behind(on_it: WorkerConfig, engine: PrivateEngine) -> AsyncIterator[No
                 await asyncio.sleep(0.1)
 
 
-async def running(controller: FakeController, script: str) -> Assignment:
+async def running(controller: FakeController, script: str, tools: ToolSheet | None = None) -> Assignment:
     """An attempt whose program has said something."""
-    node = an_assignment(*shell(f"echo up; {script}"))
+    node = an_assignment(*shell(f"echo up; {script}"), tools=tools)
     said = len(controller.lines)
     await controller.offer(node)
     await controller.until(lambda: len(controller.lines) > said)
@@ -81,6 +81,21 @@ async def test_a_crash_that_takes_the_containers_along_is_the_infrastructure_s(
     await asyncio.to_thread(engine.start)
     finish = await controller.finish_of(node, 60)
     assert (finish.outcome, finish.reason) == (Outcome.FAILED, Reason.INFRA), finish
+    await it_works(controller)
+
+
+@pytest.mark.usefixtures("behind")
+@pytest.mark.parametrize("tools", [None, ToolSheet(tools="{}", results=None, exit_code=255)])
+async def test_a_crash_between_an_exit_and_its_record_is_the_infrastructure_s(
+    controller: FakeController, engine: PrivateEngine, tools: ToolSheet | None
+) -> None:
+    """The engine had asked for the exit code, and did not come to write it down: it says 255, as programs do."""
+    node = await running(controller, "sleep 600", tools)
+    engine.kill()
+    engine.forget()
+    await asyncio.to_thread(engine.start)
+    finish = await controller.finish_of(node, 60)
+    assert (finish.outcome, finish.reason, finish.exit_code) == (Outcome.FAILED, Reason.INFRA, 255), finish
     await it_works(controller)
 
 

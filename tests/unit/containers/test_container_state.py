@@ -2,7 +2,7 @@
 
 import pytest
 
-from pupload.containers.docker import ContainerState
+from pupload.containers.state import ContainerState
 
 pytestmark = pytest.mark.unit
 

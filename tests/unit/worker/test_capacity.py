@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from pupload.config import WorkerConfig
-from pupload.containers.docker import EngineInfo
 from pupload.containers.spec import GpuDevice
+from pupload.containers.state import EngineInfo
 from pupload.errors import InvalidConfig
 from pupload.tiers import Capacity, Gpu, Tier
 from pupload.worker.capacity import Ledger, free_after, survey

@@ -1,12 +1,14 @@
 """What an exit means."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pupload.containers.docker import ContainerState, Refused
+from pupload.containers.docker import Refused
 from pupload.containers.logs import Log
+from pupload.containers.state import ContainerState
 from pupload.flow.plan import Reason
 from pupload.worker.failure import NodeFailure
 from pupload.worker.verdict import judge, start_failure
@@ -45,6 +47,12 @@ def failure_of(log: Log, state: ContainerState | None, killed: Reason | None = N
 def test_code_and_memory_flag_together_give_the_reason(log: Log, code: int, oom: bool, reason: Reason) -> None:
     failure = failure_of(log, an_exit(code, oom=oom))
     assert (failure.reason, failure.exit_code, failure.final) == (reason, code, False)
+
+
+def test_255_is_the_program_s_own_unless_the_engine_may_have_missed_how_it_ended(log: Log) -> None:
+    failures = [failure_of(log, replace(an_exit(255), interrupted=interrupted)) for interrupted in (False, True)]
+    assert [each.reason for each in failures] == [Reason.EXIT, Reason.INFRA]
+    assert failure_of(log, replace(an_exit(1), interrupted=True)).reason is Reason.EXIT
 
 
 def test_a_timeout_is_a_timeout_even_when_the_program_then_ends_with_0(log: Log) -> None:
