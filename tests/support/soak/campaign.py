@@ -17,7 +17,7 @@ from tests.support.soak.clients import FAILING, Load
 from tests.support.soak.deploy import Users, roll
 from tests.support.soak.front import a_front
 from tests.support.soak.ground import HASTY, SHIPPED, Ground, a_ground, eventually
-from tests.support.soak.look import look, raised
+from tests.support.soak.look import defects, look, raised
 from tests.support.soak.nemesis import Nemesis
 from tests.support.soak.report import Outcome
 from tests.support.soak.schedule import PAUSES_S, Cast, Struck, schedule
@@ -86,11 +86,7 @@ def rolling(wish: Wish, settings: Mapping[str, str], say: Say) -> Outcome:
         load = Load(ground, ground.urls, say, users.history, users.begun, Counter(), users.wrong)
         outcome = _judged(wish, ground, load, before, struck)
         wish.keep(ground)
-        return replace(
-            outcome,
-            title=f"Rolling restart of {wish.minutes:g} minutes, seed {wish.seed}",
-            violations=[*outcome.violations, *outcome.notes],
-        )
+        return replace(outcome, title=f"Rolling restart of {wish.minutes:g} minutes, seed {wish.seed}")
 
 
 def _settled(wish: Wish, ground: Ground, load: Load, before: Mapping[str, Footprint], nemesis: Nemesis) -> Outcome:
@@ -113,6 +109,8 @@ def _judged(
     violations, after = _violations(ground, load), ground.footprints()
     held = {name: (before[name], after[name]) for name in before if name in after}
     rows = asyncio.run(look(ground.dsn, load.history, FAILING))
+    logs = [part.log for part in ground.fleet.parts.values()]
+    charged = [f"charged to the user: {each}" for each in rows.charged]
     faults = [f"the nemesis itself failed: {each.strike.kind}: {each.fault}" for each in struck if each.fault]
     return Outcome(
         title=f"Soak of {wish.minutes:g} minutes, seed {wish.seed}",
@@ -124,9 +122,17 @@ def _judged(
         asked_again=dict(sorted(load.asked_again.items())),
         footprints=held,
         exits=[f"{each.part} ended by itself with {each.code}: {each.last_words}" for each in ground.exits],
-        violations=[*violations, *_grown(held), *rows.unheard, *load.wrong, *faults],
-        notes=[*rows.failed, *(f"charged to the user: {each}" for each in rows.charged)],
-        raised=raised(part.log for part in ground.fleet.parts.values()),
+        violations=[
+            *violations,
+            *_grown(held),
+            *rows.unheard,
+            *rows.failed,
+            *charged,
+            *load.wrong,
+            *defects(logs),
+            *faults,
+        ],
+        raised=raised(logs),
     )
 
 

@@ -24,6 +24,9 @@ ORDER BY a.claimed_at
 """
 _RAISED = re.compile(r"^((?:\w+\.)*\w*(?:Error|Exception|Unavailable|Defect|Interrupt|Struck|Conflict)\b.*)$")
 
+_STRUCK = "pupload.failpoints.Struck"
+_FAILED = re.compile(r"routes\.answering (request .+ failed)\n((?:  .*\n?)*)")
+
 
 @dataclass(frozen=True, slots=True)
 class Charged:
@@ -96,3 +99,15 @@ def raised(logs: Iterable[str]) -> Counter[str]:
                 found[last[1][:160]] += 1
                 inside = False
     return found
+
+
+def defects(logs: Iterable[str]) -> list[str]:
+    """Requests that failed by a fault of ours, with what was raised; one at a failpoint is none.
+
+    >>> defects(["… routes.answering request 7 GET /x failed\\n  Traceback …\\n  ValueError: no\\n2026-…"])
+    ['request 7 GET /x failed: ValueError: no']
+    """
+    failed = [found for log in logs for found in _FAILED.findall(log)]
+    return [
+        request + ": " + trace.strip().rpartition("\n")[2].strip() for request, trace in failed if _STRUCK not in trace
+    ]

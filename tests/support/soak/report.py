@@ -34,7 +34,6 @@ class Outcome:
     footprints: Mapping[str, tuple[Footprint, Footprint]]
     exits: Sequence[str] = ()
     violations: Sequence[str] = ()
-    notes: Sequence[str] = ()
     raised: Mapping[str, int] = field(default_factory=dict)
     """Exceptions in the logs."""
 
@@ -90,7 +89,7 @@ def markdown(outcome: Outcome) -> str:
         _rows(outcome.asked_again, "asked again because", "times"),
         "## Processes\n\n" + _footprints(outcome.footprints),
         _rows(outcome.raised, "raised, by the logs", "times"),
-        "\n".join(f"- {each}" for each in (*outcome.exits, *outcome.notes)),
+        "\n".join(f"- {each}" for each in outcome.exits),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
