@@ -71,7 +71,7 @@ def revoke_key(
     name: Annotated[str, typer.Argument(help="The key's name.")],
     data: EmbeddedData = None,
 ) -> None:
-    """Makes a key worthless, within seconds."""
+    """Makes a key worthless: it opens nothing any more once this has returned."""
     with reported():
         from pupload.cli.keys import revoke
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,15 +13,27 @@ from pupload.cli.database import asked
 from pupload.cli.exits import UsageError
 from pupload.units import parse_duration
 
+if TYPE_CHECKING:
+    from pupload.db.pool import Connection
+
 
 def create(name: str, account: str, expires: str | None, scopes: Sequence[str], data: Path | None) -> None:
-    """Prints the key, which is shown this once; where it belongs goes to standard error."""
-    from pupload.controller.keys import add_key
+    """Prints the key, which is shown this once; where it belongs goes to standard error.
+
+    After the first one nobody is let in without a key any more when this returns.
+    """
+    from pupload.controller.keys import NONE_S, add_key, are_any
 
     lifetime = _lifetime(expires) if expires else None
-    key, paid_by = asyncio.run(
-        asked(data, lambda connection: add_key(connection, name, account=account, lifetime=lifetime, scopes=scopes))
-    )
+
+    async def make(connection: "Connection") -> tuple[str, str]:
+        is_first = not await are_any(connection)
+        made = await add_key(connection, name, account=account, lifetime=lifetime, scopes=scopes)
+        if is_first:
+            await asyncio.sleep(NONE_S)
+        return made
+
+    key, paid_by = asyncio.run(asked(data, make))
     typer.echo(key)
     whose = f"account {paid_by}" if paid_by else "the operator's account"
     typer.echo(f"{whose}; send the key as `Authorization: Bearer …`; it is not shown again", err=True)
@@ -50,9 +63,13 @@ def _day(at: datetime | None) -> str:
 
 def revoke(name: str, data: Path | None) -> None:
     """Returns when the key of this name opens nothing any more. Errors: NotFound."""
-    from pupload.controller.keys import revoke_key
+    from pupload.controller.keys import KNOWN_S, revoke_key
 
-    asyncio.run(asked(data, lambda connection: revoke_key(connection, name)))
+    async def end(connection: "Connection") -> None:
+        await revoke_key(connection, name)
+        await asyncio.sleep(KNOWN_S)
+
+    asyncio.run(asked(data, end))
     typer.echo(f"the key {name} is revoked")
 
 

@@ -25,8 +25,10 @@ from pupload.db.pool import Connection, Database
 from pupload.db.sql import SQL
 from pupload.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthorized
 
-_KNOWN_S = 2.0
-_LOOK_S = 0.5
+KNOWN_S = 2.0
+"""For so long after it was revoked a key may still open what it did."""
+NONE_S = 0.5
+"""For so long after the first key was made a server may still ask for none."""
 _MOST_KNOWN = 10_000
 _ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 """Without a slash: it parts the account from what its caller says in the stored form of an Idempotency-Key."""
@@ -106,15 +108,17 @@ class Keys:
 
     async def _are_any(self) -> bool:
         async with self._database.connection() as connection:
-            return bool(await connection.fetchval(SQL["any_key"]))
+            return await are_any(connection)
 
     async def _are_wanted(self) -> bool:
-        if not self._required and time.monotonic() >= self._look_at:
+        now = time.monotonic()
+        if not self._required and now >= self._look_at:
             self._wanted = await self._are_any()
-            self._look_at = time.monotonic() + _LOOK_S
+            self._look_at = now + NONE_S
         return self._wanted
 
     async def _find(self, given: str) -> tuple[float, Caller]:
+        asked_at = time.monotonic()
         async with self._database.connection() as connection:
             row = await connection.fetchrow(SQL["find_key"], _id_in(given))
         digest = token_digest(given)
@@ -123,7 +127,7 @@ class Keys:
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
         caller = Caller(row["id"], row["account"], opened_by(row["scopes"]))
-        known = self._known[digest] = (time.monotonic() + _KNOWN_S, caller)
+        known = self._known[digest] = (asked_at + KNOWN_S, caller)
         return known
 
 
@@ -143,6 +147,11 @@ def _id_in(key: str) -> str:
     """The part of it that is no secret; "" for what nobody made here, and no database can be asked for."""
     _, _, rest = key.partition("_")
     return rest.partition("_")[0] if key.isascii() else ""
+
+
+async def are_any(connection: Connection) -> bool:
+    """True once a key was made, even when it is revoked by now."""
+    return bool(await connection.fetchval(SQL["any_key"]))
 
 
 async def add_key(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
+from pupload.cli import keys as commands
 from pupload.controller.keys import add_key, list_keys, revoke_key
 from pupload.errors import Conflict, InvalidRequest, NotFound
 from pupload.stores.base import Store
@@ -89,6 +90,25 @@ async def test_a_revoked_and_an_expired_key_open_nothing(controller: ControllerU
         with pytest.raises(NotFound):
             await revoke_key(connection, "first")
     assert [await asked(controller, {"X-API-Key": key}) for key in (revoked, expired)] == [401, 401]
+
+
+async def test_a_command_returns_when_all_servers_do_as_it_says(
+    database_dsn: str,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """They remember for a while that there is no key, or that one is good."""
+    monkeypatch.setenv("PUPLOAD_DATABASE_URL", database_dsn)
+    async with a_controller(database_dsn, store, tmp_path) as controller:
+        assert await asked(controller, {}) == 200
+        await asyncio.to_thread(commands.create, "first", "", None, (), None)
+        assert await asked(controller, {}) == 401
+        key = {"X-API-Key": capsys.readouterr().out.strip()}
+        assert await asked(controller, key) == 200
+        await asyncio.to_thread(commands.revoke, "first", None)
+        assert await asked(controller, key) == 401
 
 
 async def test_health_is_told_to_everybody(controller: ControllerUnderTest) -> None:
