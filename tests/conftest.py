@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.support.claims import move_in
+from tests.support.leaks import no_session_left
 from tests.support.postgres import a_database, a_postgres
 from tests.support.survived import told
 
@@ -23,6 +24,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("faults tried and survived")
         for line in lines:
             terminalreporter.line(line)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_session_is_left() -> Iterator[None]:
+    with no_session_left():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """What a test may leave behind: nothing. What other test processes have made is theirs to answer for."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import docker
 import psutil  # type: ignore[import-untyped]
 
@@ -113,6 +115,22 @@ def no_process_left() -> Iterator[None]:
     _, left = psutil.wait_procs(_children() - processes, timeout=_SETTLE_S)
     assert not [str(process) for process in left], "processes left behind"
     assert not _folders() - folders, "temporary folders left behind"
+
+
+@contextmanager
+def no_session_left() -> Iterator[None]:
+    """Fails when a session of aiohttp's that nobody has closed outlives the block.
+
+    It would be told of when it is garbage, which may be long after: the library remembers what applications hold.
+    """
+    before = _sessions()
+    yield
+    assert not _sessions() - before, "sessions left open"
+
+
+def _sessions() -> set[aiohttp.ClientSession]:
+    found = (each for each in gc.get_objects() if isinstance(each, aiohttp.ClientSession))
+    return {session for session in found if not session.closed}
 
 
 def _children() -> set[psutil.Process]:

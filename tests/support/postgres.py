@@ -49,6 +49,15 @@ def _named(server_dsn: str, database: str) -> str:
     return urlunsplit(urlsplit(server_dsn)._replace(path=f"/{database}"))
 
 
+async def _left_in(connection: "asyncpg.Connection[asyncpg.Record]", database: str) -> list[asyncpg.Record]:
+    """The sessions in the database; those whose connection was cut have a moment to notice."""
+    for _ in range(500):
+        if not (left := await connection.fetch(_LEFT, database)):
+            break
+        await asyncio.sleep(0.01)
+    return left
+
+
 @asynccontextmanager
 async def a_database(server_dsn: str) -> AsyncIterator[str]:
     """The address of a database with the schema and no rows; dropped at the end, and a session left in it
@@ -59,7 +68,7 @@ async def a_database(server_dsn: str) -> AsyncIterator[str]:
     try:
         await connection.execute(f"CREATE DATABASE {name} TEMPLATE {_MIGRATED}")
         yield _named(server_dsn, name)
-        left = await connection.fetch(_LEFT, name)
+        left = await _left_in(connection, name)
         await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
         assert not left, f"database sessions left behind: {left}"
     finally:

@@ -101,6 +101,13 @@ def ended(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[E
 
 async def _run(made: Ended) -> str:
     store = S3Store(made.bucket)
+    try:
+        return await _run_on(store, made)
+    finally:
+        await store.close()
+
+
+async def _run_on(store: S3Store, made: Ended) -> str:
     async with a_controller(made.dsn(made.database), store, made.place) as controller:
         worker = await controller.worker()
         run_id = str((await controller.post("/api/v1/flow/test", REFERENCE))["ID"])
