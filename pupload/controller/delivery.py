@@ -1,17 +1,20 @@
 """Delivers webhooks: claims what is due, posts it outside of any transaction, and writes down what came of it.
 
 Every controller does so, and none is elected: a claim lasts longer than a try can take, and one whose claimer died is
-due again after it. So a delivery arrives at least once, always under the same id, and in no promised order.
+due again after it. So a delivery arrives at least once, always under the same id, and in no promised order. Receivers
+that hang keep no other account waiting: each has at most as many tries under way as there is room for besides.
 """
 
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from random import random
 
 import asyncpg
@@ -28,7 +31,7 @@ from pupload.run.state import RunID
 from pupload.web.guarded import Posted
 
 _LOG = logging.getLogger(__name__)
-_AT_ONCE = 64
+_AT_ONCE = 128
 _CLAIM = timedelta(seconds=60)
 _LONGEST_PAUSE_S = 6 * 3600.0
 _GONE = 410
@@ -55,7 +58,7 @@ class Delivery:
     def __init__(self, ground: Ground, views: Views, signer: Signer) -> None:
         self._config, self._database, self._signals = ground.config, ground.database, ground.signals
         self._web, self._views, self._signer = ground.web, views, signer
-        self._trying: set[asyncio.Task[None]] = set()
+        self._trying: dict[asyncio.Task[None], str] = {}
 
     async def run(self) -> None:
         """Deliver, for ever."""
@@ -65,15 +68,17 @@ class Delivery:
                     claimed = await self._claim(_AT_ONCE - len(self._trying))
                     for row in claimed:
                         trying = group.create_task(self._try(row))
-                        self._trying.add(trying)
-                        trying.add_done_callback(self._trying.discard)
-                    if len(self._trying) >= _AT_ONCE:
-                        await asyncio.wait(self._trying, return_when=asyncio.FIRST_COMPLETED)
-                    elif not claimed:
+                        self._trying[trying] = row["lane"]
+                        trying.add_done_callback(partial(self._over, heard))
+                    if not claimed or len(self._trying) >= _AT_ONCE:
                         await self._wait(heard)
 
+    def _over(self, heard: asyncio.Event, trying: asyncio.Task[None]) -> None:
+        del self._trying[trying]
+        heard.set()
+
     async def _wait(self, heard: asyncio.Event) -> None:
-        """Until something is to be told, or it is time to look all the same."""
+        """Until something is to be told, there is room again, or it is time to look all the same."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._config.reconcile_s):
                 await heard.wait()
@@ -81,9 +86,12 @@ class Delivery:
 
     async def _claim(self, most: int) -> list[asyncpg.Record]:
         window = timedelta(seconds=self._config.webhook_for_s)
+        under_way = Counter(self._trying.values())
         try:
             async with self._database.connection() as connection:
-                return await connection.fetch(SQL["claim_webhooks"], most, _CLAIM, window)
+                return await connection.fetch(
+                    SQL["claim_webhooks"], most, _CLAIM, window, list(under_way), list(under_way.values())
+                )
         except PuploadError as error:
             _LOG.warning("cannot look for webhooks: %s", error)
             return []

@@ -3,8 +3,8 @@
 -- name: insert_webhooks
 -- In the transaction of the step whose last records these are, so that the run's last number is known from its row.
 WITH told AS (
-    INSERT INTO webhooks (id, run_id, seq, type, url)
-    SELECT t.id, r.id, r.last_seq - t.back, t.type, $2
+    INSERT INTO webhooks (id, run_id, lane, seq, type, url)
+    SELECT t.id, r.id, r.account, r.last_seq - t.back, t.type, $2
     FROM runs r, unnest($3::text[], $4::text[], $5::int[]) AS t(id, type, back)
     WHERE r.id = $1
 )
@@ -12,12 +12,28 @@ SELECT pg_notify('pupload_webhooks', '');
 
 -- name: claim_webhooks
 -- Whoever claims is alone with it for a while; if it dies meanwhile, somebody else tries again after that.
-UPDATE webhooks SET next_at = now() + $2::interval, until = coalesce(until, now() + $3::interval)
-WHERE id IN (
-    SELECT id FROM webhooks WHERE state = 'pending' AND next_at <= now()
-    ORDER BY next_at FOR UPDATE SKIP LOCKED LIMIT $1
+-- There is room for $1 more, and the lanes $4 have $5 under way. A lane may have as many as stay free, so some always do.
+WITH RECURSIVE lanes AS (
+    SELECT min(lane) AS lane FROM webhooks WHERE state = 'pending'
+    UNION ALL
+    SELECT (SELECT min(webhooks.lane) FROM webhooks WHERE state = 'pending' AND webhooks.lane > lanes.lane)
+    FROM lanes WHERE lanes.lane IS NOT NULL
+), due AS (
+    SELECT first.id
+    FROM lanes LEFT JOIN unnest($4::text[], $5::int[]) AS busy(lane, under_way) USING (lane)
+    CROSS JOIN LATERAL (
+        SELECT id, next_at FROM webhooks
+        WHERE state = 'pending' AND next_at <= now() AND webhooks.lane = lanes.lane
+        ORDER BY next_at LIMIT greatest(0, ($1 - coalesce(busy.under_way, 0) + 1) / 2)
+    ) AS first
+    ORDER BY first.next_at LIMIT $1
 )
-RETURNING id, run_id, seq, url, tries, (SELECT account FROM runs WHERE runs.id = run_id) AS account;
+UPDATE webhooks SET next_at = now() + $2::interval, until = coalesce(until, now() + $3::interval)
+WHERE id = ANY (ARRAY(
+    SELECT id FROM webhooks
+    WHERE id = ANY (ARRAY(SELECT id FROM due)) AND state = 'pending' AND next_at <= now() FOR UPDATE SKIP LOCKED
+))
+RETURNING id, run_id, seq, url, tries, lane, (SELECT account FROM runs WHERE runs.id = run_id) AS account;
 
 -- name: record_try
 -- $3: it arrived. $4: it never will. Otherwise it is tried again after $5, unless that is too late. A claim that was

@@ -12,6 +12,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from pupload.config import ControllerConfig
+from pupload.controller import delivery
 from pupload.controller.keys import add_key
 from pupload.controller.signing import secret_of, signing_secrets
 from pupload.stores.base import Store
@@ -195,6 +196,33 @@ async def test_a_body_without_end_and_a_receiver_that_hangs_hold_up_nobody(
     assert told["Status"] == "delivered"
     assert (await controller.get(f"/api/v1/runs/{held_up[0]['ID']}/webhooks"))["Webhooks"][0]["Status"] == "pending"
     release.set()
+
+
+async def test_receivers_of_one_account_that_all_hang_hold_up_no_other_account(
+    controller: ControllerUnderTest, receiver: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_AT_ONCE", 4)
+    release = threading.Event()
+    hanging = receiver.on("/hangs", held(release, Reply())).replace("127.0.0.1", "localhost")
+    async with controller.running.parts.service.database.connection() as connection:
+        mine, theirs = [(await add_key(connection, name))[0] for name in ("mine", "theirs")]
+    await until_found(lambda: _asks_for_keys(controller))
+    hung = [await _ended(controller, hanging, mine) for _ in range(6)]
+    await asyncio.to_thread(receiver.await_asked, "/hangs", 2)
+    heard = [await _ended(controller, url_of(receiver, Reply()), theirs) for _ in range(6)]
+    assert {json.loads(seen.body)["RunID"] for seen in await asked(receiver, 6)} == set(heard)
+    assert len(receiver.asked("/hangs")) == 2
+    release.set()
+    told = await asyncio.to_thread(receiver.await_asked, "/hangs", 6)
+    assert {json.loads(seen.body)["RunID"] for seen in told} == set(hung)
+
+
+async def _ended(controller: ControllerUnderTest, url: str, key: str) -> str:
+    """A run of this key's that is over, as the URL is to be told."""
+    wish, headers = {**REFERENCE, "CallbackURL": url}, {"X-API-Key": key}
+    run = await controller.post("/api/v1/runs", wish, expect=202, headers=headers)
+    await controller.post(f"/api/v1/runs/{run['ID']}/cancel", headers=headers)
+    return str(run["ID"])
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
