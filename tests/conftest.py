@@ -19,8 +19,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says what of the faults that the page on reliability names was tried, and survived."""
-    passed, bad = ([each.nodeid for each in terminalreporter.getreports(kind)] for kind in ("passed", "failed"))
-    if lines := list(told(passed, bad)):
+    passed, failed, unclean = (
+        {each.nodeid for each in terminalreporter.getreports(kind)} for kind in ("passed", "failed", "error")
+    )
+    bad = failed | unclean
+    if lines := list(told(passed - bad, bad)):
         terminalreporter.section("faults tried and survived")
         for line in lines:
             terminalreporter.line(line)

@@ -151,8 +151,8 @@ async def test_containers_do_not_reach_each_other(controller: FakeController) ->
     address = controller.lines[0].text.split()[0]
     finish = await finish_of(controller, f"nc -w 2 {address} 8080 </dev/null; echo tried")
     assert finish.outcome is Outcome.SUCCEEDED, finish
-    assert controller.text(finish)[:3:2] == [address, "tried"]
-    assert "reached" not in controller.text(finish)
+    # In any order: its two streams are read apart.
+    assert sorted(controller.text(finish)) == sorted([address, "nc: timed out", "tried"])
     await controller.stop(server.ref)
     assert (await controller.finish_of(server)).reason is Reason.CANCELLED
 
